@@ -33,4 +33,7 @@
 
 extern crate alloc;
 
+pub mod genesis;
+pub mod identity;
 pub mod journal;
+pub mod organisation;
