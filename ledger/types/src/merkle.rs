@@ -1,6 +1,6 @@
 //! RFC 6962 Merkle tree arithmetic: leaf and node hashes, a growing tree's frontier, inclusion proofs.
 
-use crate::codec_struct;
+use crate::codec::{Codec, DecodeError, Reader};
 use crate::digest::{Digest, Hasher};
 use alloc::vec::Vec;
 
@@ -93,7 +93,20 @@ pub struct Frontier {
     size: u64,
     subtrees: Vec<Digest>,
 }
-codec_struct!(Frontier { size, subtrees });
+
+impl Codec for Frontier {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.size.encode(out);
+        self.subtrees.encode(out);
+    }
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let (size, subtrees): (u64, Vec<Digest>) = Codec::decode(input)?;
+        if size.count_ones() as usize != subtrees.len() {
+            return Err(DecodeError::Invalid("a frontier's subtrees differ from its size"));
+        }
+        Ok(Frontier { size, subtrees })
+    }
+}
 
 impl Frontier {
     /// How many leaves the tree has.
@@ -103,13 +116,21 @@ impl Frontier {
 
     /// Appends a leaf, given by its leaf hash.
     pub fn push(&mut self, leaf: Digest) {
-        let mut hash = leaf;
-        let mut size = self.size;
+        self.push_each(leaf, |_, _| ());
+    }
+
+    /// Appends a leaf and tells of each perfect subtree that it completes: the subtree's height (0 for the leaf
+    /// itself) and its root. Whoever stores the tree needs no hash of its own.
+    pub fn push_each(&mut self, leaf: Digest, mut completed: impl FnMut(u32, Digest)) {
+        let (mut hash, mut size, mut height) = (leaf, self.size, 0);
+        completed(height, hash);
         while size & 1 == 1 {
             // Each one bit of the size is a perfect subtree: the stack is never empty here.
             let Some(left) = self.subtrees.pop() else { break };
             hash = node_hash(&left, &hash);
             size >>= 1;
+            height += 1;
+            completed(height, hash);
         }
         self.subtrees.push(hash);
         self.size += 1;
@@ -149,6 +170,20 @@ mod tests {
                 assert!(!proves(index, index, &path), "a longer path");
             }
         }
+    }
+
+    #[test]
+    fn a_push_tells_of_each_subtree_that_it_completes() {
+        let leaves = leaves(8);
+        let (mut frontier, mut told) = (Frontier::default(), Vec::new());
+        for leaf in &leaves {
+            told.clear();
+            frontier.push_each(*leaf, |height, hash| told.push((height, hash)));
+        }
+        let expected = [(0, leaves[7]), (1, root(&leaves[6..])), (2, root(&leaves[4..])), (3, root(&leaves))];
+        assert_eq!(told, expected);
+        let broken = (7u64, alloc::vec![Digest::ZERO; 2]).to_bytes();
+        assert!(Frontier::from_bytes(&broken).is_err(), "seven leaves are three subtrees");
     }
 
     #[test]
