@@ -1,4 +1,6 @@
 //! placeholder
+pub mod batch;
+pub mod error;
 pub mod frame;
 pub mod request;
 pub mod versions;
