@@ -1,0 +1,170 @@
+//! Opening what is there: every record is shown to the visitor, a torn tail is cut off, a corrupt middle is refused. How the two are
+//! told apart is in the module's documentation.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::error::OpenError;
+use super::format::{FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use super::scan::{SegmentReader, Visited};
+use super::segments::{SegmentError, Segments};
+use super::writer::Tail;
+use super::{Options, Scan, Visitor, directory};
+
+/// Copied at once when the tail is written again.
+const COPY_BYTES: u64 = 1 << 20;
+
+pub(super) fn recover(segments: &Segments, options: &Options, visit: &mut Visitor<'_>) -> Result<Tail, OpenError> {
+    let mut recovery = Recovery { segments, options, visit };
+    let numbers = segments.numbers();
+    let Some((last, sealed)) = numbers.split_last() else {
+        return recovery.create(1);
+    };
+    let scan_from = options.scan_from.map_or(0, |position| position.segment);
+    for number in sealed.iter().filter(|number| **number >= scan_from) {
+        recovery.scan_sealed(*number)?;
+    }
+    recovery.scan_last(*last)
+}
+
+struct Recovery<'a, 'v> {
+    segments: &'a Segments,
+    options: &'a Options,
+    visit: &'a mut Visitor<'v>,
+}
+
+impl Recovery<'_, '_> {
+    fn create(&self, number: u64) -> Result<Tail, OpenError> {
+        let capacity = self.options.segment_bytes;
+        let created = self.segments.create(number, capacity, true);
+        let segment = created.map_err(OpenError::io("create a segment in", self.segments.dir()))?;
+        Ok(Tail { segment, end: FIRST_RECORD, capacity })
+    }
+
+    /// A segment that has a successor was synced to its end mark before the successor was created: all of it must be valid.
+    fn scan_sealed(&mut self, number: u64) -> Result<(), OpenError> {
+        let mut reader = self.reader(number)?;
+        let path = reader.segment.path.clone();
+        let mut at = FIRST_RECORD;
+        loop {
+            let Some(header) = reader.header_at(at).map_err(OpenError::io("read", &path))? else {
+                return Err(corrupt(
+                    &path,
+                    at,
+                    "no valid record header is here, although the journal goes on behind it",
+                ));
+            };
+            match header.kind {
+                Kind::End => return Ok(()),
+                Kind::Mark => {}
+                Kind::Record if self.options.scan == Scan::Headers => self.show(&mut reader, header, None)?,
+                Kind::Record => match reader.payload(&header).map_err(OpenError::io("read", &path))? {
+                    Some(payload) => self.show(&mut reader, header, Some(payload))?,
+                    None => return Err(corrupt(&path, at, "the payload of this record fails its checksum")),
+                },
+            }
+            at = header.next_at();
+        }
+    }
+
+    /// In the last segment every checksum is verified whatever the scan, since the last writes may be torn.
+    fn scan_last(&mut self, number: u64) -> Result<Tail, OpenError> {
+        let mut reader = self.reader(number)?;
+        let path = reader.segment.path.clone();
+        let (mut at, mut synced, mut sealed) = (FIRST_RECORD, FIRST_RECORD, false);
+        while !sealed {
+            let Some(header) = reader.header_at(at).map_err(OpenError::io("read", &path))? else { break };
+            let valid = match self.options.scan {
+                Scan::Headers => reader.verify(&header).map(|valid| valid.then_some(None)),
+                Scan::Full => reader.payload(&header).map(|payload| payload.map(Some)),
+            };
+            let Some(payload) = valid.map_err(OpenError::io("read", &path))? else { break };
+            match header.kind {
+                Kind::Record => self.show(&mut reader, header, payload)?,
+                Kind::Mark => {}
+                Kind::End => sealed = true,
+            }
+            synced = synced.max(u64::from(header.synced));
+            at = header.next_at();
+        }
+        let torn = !sealed && is_torn(&mut reader, at)?;
+        let capacity =
+            make_durable(&mut reader, synced, at, torn, self.options).map_err(OpenError::io("write", &path))?;
+        match sealed {
+            true => self.create(number + 1),
+            false => Ok(Tail { segment: reader.segment, end: at, capacity }),
+        }
+    }
+
+    fn show(
+        &mut self,
+        reader: &mut SegmentReader,
+        header: RecordHeader,
+        payload: Option<bytes::Bytes>,
+    ) -> Result<(), OpenError> {
+        let position = Position { segment: reader.segment.number, offset: header.offset };
+        if self.options.scan_from.is_some_and(|from| position < from) {
+            return Ok(());
+        }
+        let dir = self.segments.dir();
+        (self.visit)(Visited::new(reader, header, payload)).map_err(|source| OpenError::Visitor {
+            dir: dir.to_owned(),
+            position,
+            source,
+        })
+    }
+
+    fn reader(&self, number: u64) -> Result<SegmentReader, OpenError> {
+        let segment = self.segments.open(number).map_err(|error| match error {
+            SegmentError::Unknown => OpenError::MissingSegment { dir: self.segments.dir().to_owned(), segment: number },
+            SegmentError::Header { file, what } => corrupt(&file, 0, what),
+            SegmentError::Io { file, source } => OpenError::io("open", &file)(source),
+        })?;
+        let path = segment.path.clone();
+        SegmentReader::new(segment, self.options.scan == Scan::Full).map_err(OpenError::io("read", &path))
+    }
+}
+
+fn corrupt(file: &Path, offset: u64, what: &'static str) -> OpenError {
+    OpenError::Corrupt { file: file.to_owned(), offset, what }
+}
+
+/// Whether what is at `at`, where no valid record is, remains of an unfinished write; an error if it had once been synced.
+fn is_torn(reader: &mut SegmentReader, at: u64) -> Result<bool, OpenError> {
+    let path = reader.segment.path.clone();
+    let behind = reader.headers_behind(at).map_err(OpenError::io("read", &path))?;
+    if behind.synced_max > at {
+        return Err(corrupt(&path, at, "this had been synced, as later records prove, and is not a valid record now"));
+    }
+    let torn = behind.count > 0 || reader.damaged_header_at(at).map_err(OpenError::io("read", &path))?;
+    if torn {
+        let (file, headers) = (path.display(), behind.count);
+        tracing::warn!(%file, offset = at, headers, "the end of the journal is torn: what no record proves to have been synced is cut off");
+    }
+    Ok(torn)
+}
+
+/// Makes what was found in the last segment safe to build on: cuts off a torn tail, gives the file its length, writes again what no
+/// record proves to have been synced, syncs. The bytes are written again because they may be in the page cache alone: after a failed
+/// sync, which ended the process before this, the kernel takes such pages for clean and would not write them.
+fn make_durable(reader: &mut SegmentReader, synced: u64, end: u64, torn: bool, options: &Options) -> io::Result<u64> {
+    let file = &reader.segment.file;
+    if torn {
+        // Zeros from here on: a leftover record that lies exactly where a later one happens to end would otherwise count as valid.
+        file.set_len(end)?;
+    }
+    let room = (end + RECORD_HEADER_BYTES).next_multiple_of(4096);
+    let capacity = reader.file_bytes.max(options.segment_bytes).max(room);
+    directory::preallocate(file, capacity)?;
+    let mut at = synced;
+    while at < end {
+        let length = (end - at).min(COPY_BYTES) as usize;
+        let mut bytes = vec![0; length];
+        let have = super::read::read_up_to(&reader.segment.file, &mut bytes, at)?;
+        reader.segment.file.write_all_at(&bytes[..have], at)?;
+        at += length as u64;
+    }
+    reader.segment.file.sync_all()?;
+    Ok(capacity)
+}

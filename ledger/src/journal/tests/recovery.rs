@@ -1,0 +1,274 @@
+//! What a crash or a broken disk leaves: torn tails are cut off, corrupt middles are refused.
+
+use super::*;
+
+/// Three groups of three records of 40 bytes: their payloads, positions, and the bytes of the segment before and after the last
+/// group was written.
+struct Groups {
+    payloads: Vec<Bytes>,
+    positions: Vec<Position>,
+    before_last: Vec<u8>,
+    after_last: Vec<u8>,
+}
+
+fn three_groups() -> Groups {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let payloads: Vec<_> = (0..9).map(|index| payload(index, 40)).collect();
+    let mut positions = append_group(&journal, payloads[..3].to_vec());
+    positions.extend(append_group(&journal, payloads[3..6].to_vec()));
+    let before_last = first_segment(dir.path());
+    positions.extend(append_group(&journal, payloads[6..].to_vec()));
+    let after_last = first_segment(dir.path());
+    Groups { payloads, positions, before_last, after_last }
+}
+
+impl Groups {
+    fn end(&self) -> usize {
+        self.positions[8].offset as usize + 88
+    }
+}
+
+/// Opens, checks that exactly `expected` is there, appends, and checks that this is found behind it on the next opening.
+#[track_caller]
+fn assert_recovers(dir: &Path, expected: &[Bytes]) {
+    let (journal, seen) = open(dir).unwrap();
+    let found: Vec<_> = seen.into_iter().map(|(_, _, payload)| payload).collect();
+    assert!(found == expected, "{} records of {}", found.len(), expected.len());
+    append(&journal, "after the crash");
+    let copy = crashed_copy(dir);
+    drop(journal);
+    let mut expected = expected.to_vec();
+    expected.push("after the crash".into());
+    assert_eq!(contents(dir).unwrap(), expected, "after an orderly close");
+    assert_eq!(contents(copy.path()).unwrap(), expected, "after another crash");
+}
+
+/// How many of the records lie whole before `end`.
+fn whole_records(groups: &Groups, end: usize) -> usize {
+    groups.positions.iter().filter(|at| at.offset as usize + 88 <= end).count()
+}
+
+#[test]
+fn torn_tail_the_last_group_ends_at_any_byte() {
+    let groups = three_groups();
+    let start = groups.positions[6].offset as usize;
+    for end in start..=groups.end() {
+        let whole = &groups.payloads[..whole_records(&groups, end)];
+        let mut zeros_behind = groups.after_last.clone();
+        zeros_behind[end..].fill(0);
+        assert_recovers(journal_of(&zeros_behind).path(), whole);
+        assert_recovers(journal_of(&groups.after_last[..end]).path(), whole);
+    }
+}
+
+#[test]
+fn torn_tail_any_piece_of_the_last_group_is_missing() {
+    let groups = three_groups();
+    let start = groups.positions[6].offset as usize;
+    for at in (start..groups.end()).step_by(8) {
+        for length in [8, 48, 88, 176] {
+            let mut torn = groups.after_last.clone();
+            let hole = at..(at + length).min(groups.end());
+            torn[hole.clone()].copy_from_slice(&groups.before_last[hole]);
+            assert_recovers(journal_of(&torn).path(), &groups.payloads[..whole_records(&groups, at)]);
+        }
+    }
+}
+
+#[test]
+fn torn_tail_a_leftover_behind_the_tear_never_comes_back() {
+    let groups = three_groups();
+    // The seventh record is missing, the eighth is whole, and the new record fits the gap between them exactly.
+    let hole = groups.positions[6].offset as usize..groups.positions[7].offset as usize;
+    let mut torn = groups.after_last.clone();
+    torn[hole].fill(0);
+    let dir = journal_of(&torn);
+    let (journal, seen) = open(dir.path()).unwrap();
+    assert_eq!(seen.len(), 6);
+    let position = append(&journal, payload(100, 40));
+    assert_eq!(position, groups.positions[6]);
+    let copy = crashed_copy(dir.path());
+    let mut expected = groups.payloads[..6].to_vec();
+    expected.push(payload(100, 40));
+    assert_eq!(contents(copy.path()).unwrap(), expected);
+}
+
+#[test]
+fn corrupt_middle_any_bit_of_a_record_with_a_synced_one_behind_it() {
+    let groups = three_groups();
+    for record in 0..6 {
+        let start = groups.positions[record].offset as usize;
+        for bit in 0..88 * 8 {
+            let mut flipped = groups.after_last.clone();
+            flipped[start + bit / 8] ^= 1 << (bit % 8);
+            let dir = journal_of(&flipped);
+            assert_corrupt(open(dir.path()), &directory::segment_path(dir.path(), 1), start as u64);
+            assert_eq!(first_segment(dir.path()), flipped, "what is refused is left alone");
+        }
+    }
+}
+
+#[test]
+fn corrupt_middle_zeroed_blocks() {
+    let groups = three_groups();
+    let end = groups.positions[6].offset as usize;
+    for start in (4096..end).step_by(8) {
+        let mut zeroed = groups.after_last.clone();
+        zeroed[start..end].fill(0);
+        let dir = journal_of(&zeroed);
+        let first_bad = groups.positions[whole_records(&groups, start)].offset;
+        assert_corrupt(open(dir.path()), &directory::segment_path(dir.path(), 1), u64::from(first_bad));
+    }
+}
+
+/// The limit that the module's documentation states: nothing that was written later vouches for the last group.
+#[test]
+fn damage_in_the_last_synced_group_is_cut_off_after_a_crash_and_refused_after_an_orderly_close() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    append(&journal, payload(1, 40));
+    let last = append(&journal, payload(2, 40));
+    let damage = |mut bytes: Vec<u8>| {
+        bytes[last.offset as usize + 60] ^= 1;
+        journal_of(&bytes)
+    };
+    let crashed = damage(first_segment(dir.path()));
+    assert_recovers(crashed.path(), &[payload(1, 40)]);
+    drop(journal);
+    let closed = damage(first_segment(dir.path()));
+    assert_corrupt(open(closed.path()), &directory::segment_path(closed.path(), 1), u64::from(last.offset));
+}
+
+#[test]
+fn damage_to_the_mark_of_an_orderly_close_costs_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let last = append(&journal, payload(1, 40));
+    drop(journal);
+    let bytes = first_segment(dir.path());
+    for bit in 0..48 * 8 {
+        let mut flipped = bytes.clone();
+        flipped[last.offset as usize + 88 + bit / 8] ^= 1 << (bit % 8);
+        assert_recovers(journal_of(&flipped).path(), &[payload(1, 40)]);
+    }
+}
+
+#[test]
+fn a_segment_that_has_a_successor_is_whole_or_corrupt() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let first = append(&journal, payload(1, 40));
+    let second = append(&journal, payload(2, 60_000));
+    let third = append(&journal, payload(3, 40_000));
+    assert_eq!([first, second, third].map(|at| at.segment), [1, 1, 2]);
+    let end_mark = second.offset + 60_048;
+    for (at, found_at) in [(first.offset, first.offset), (second.offset + 100, second.offset), (end_mark, end_mark)] {
+        let copy = crashed_copy(dir.path());
+        let path = directory::segment_path(copy.path(), 1);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at as usize] ^= 0x80;
+        fs::write(&path, &bytes).unwrap();
+        assert_corrupt(open(copy.path()), &path, u64::from(found_at));
+        bytes.truncate(at as usize);
+        fs::write(&path, &bytes).unwrap();
+        assert_corrupt(open(copy.path()), &path, u64::from(found_at));
+    }
+    let copy = crashed_copy(dir.path());
+    let path = directory::segment_path(copy.path(), 2);
+    fs::write(&path, b"").unwrap();
+    assert_corrupt(open(copy.path()), &path, 0);
+    fs::rename(&path, directory::segment_path(copy.path(), 3)).unwrap();
+    assert!(matches!(open(copy.path()), Err(OpenError::MissingSegment { segment: 2, .. })));
+}
+
+#[test]
+fn a_crash_between_the_end_mark_and_the_next_segment() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    append(&journal, payload(1, 40));
+    append(&journal, payload(2, 62_000));
+    let copy = crashed_copy(dir.path());
+    fs::remove_file(directory::segment_path(copy.path(), 2)).unwrap();
+    assert_recovers(copy.path(), &[payload(1, 40)]);
+    assert_eq!(segment_files(copy.path()).len(), 2);
+}
+
+#[test]
+fn a_segment_header_with_any_bit_flipped_is_refused() {
+    let groups = three_groups();
+    for bit in 0..28 * 8 {
+        let mut flipped = groups.after_last.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let dir = journal_of(&flipped);
+        assert_corrupt(open(dir.path()), &directory::segment_path(dir.path(), 1), 0);
+    }
+}
+
+#[test]
+fn a_scan_of_headers_reads_payloads_on_demand_and_verifies_the_last_segment() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let payloads: Vec<_> =
+        [30_000, 50, 20_000, 0, 40_000, 9, 19_000].into_iter().map(|length| payload(length, length)).collect();
+    let positions = append_group(&journal, payloads.clone());
+    assert_eq!(positions.last().unwrap().segment, 2);
+    let copy = crashed_copy(dir.path());
+    let damage = |at: Position| {
+        let path = directory::segment_path(copy.path(), at.segment);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at.offset as usize + 48 + 15_000] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    damage(positions[0]);
+    let headers = Options { scan: Scan::Headers, ..options() };
+    let mut index = 0;
+    let journal = Journal::open(copy.path(), headers.clone(), &mut |mut visited| {
+        let expected = &payloads[index];
+        assert_eq!((visited.position, visited.length as usize), (positions[index], expected.len()));
+        assert_eq!(visited.prefix(100)?, expected.slice(..expected.len().min(100)));
+        assert_eq!(visited.payload().ok().as_ref(), Some(expected).filter(|_| index > 0));
+        assert_eq!(visited.prefix(usize::MAX)?.len(), expected.len());
+        index += 1;
+        Ok(())
+    });
+    assert!(matches!(journal.unwrap().read(positions[0]), Err(ReadError::Corrupt { .. })));
+    assert_eq!(index, payloads.len());
+    // An orderly close has vouched for the last segment.
+    damage(positions[6]);
+    let refused = Journal::open(copy.path(), headers, &mut |_| Ok(()));
+    assert_corrupt(
+        refused.map(|journal| (journal, Seen::new())),
+        &directory::segment_path(copy.path(), 2),
+        u64::from(positions[6].offset),
+    );
+}
+
+#[test]
+fn a_scan_may_begin_at_a_position() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let positions = append_group(&journal, (0..12).map(|index| payload(index, 20_000)));
+    drop(journal);
+    for (index, position) in positions.iter().enumerate() {
+        let (journal, seen) = open_with(dir.path(), Options { scan_from: Some(*position), ..options() }).unwrap();
+        assert!(seen.iter().map(|(position, _, _)| *position).eq(positions[index..].iter().copied()));
+        assert_eq!(journal.read(positions[0]).unwrap(), payload(0, 20_000), "it is there nevertheless");
+    }
+}
+
+#[test]
+fn a_visitor_that_refuses_ends_the_opening_and_changes_nothing() {
+    let groups = three_groups();
+    let dir = journal_of(&groups.after_last);
+    let refused = Journal::open(dir.path(), options(), &mut |visited| match visited.position == groups.positions[4] {
+        true => Err("not this one".into()),
+        false => Ok(()),
+    });
+    assert!(
+        matches!(&refused, Err(OpenError::Visitor { position, .. }) if *position == groups.positions[4]),
+        "{refused:?}"
+    );
+    assert_eq!(first_segment(dir.path()), groups.after_last);
+    assert_eq!(contents(dir.path()).unwrap(), groups.payloads);
+}
