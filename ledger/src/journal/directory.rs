@@ -93,6 +93,11 @@ pub(super) fn spare_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.{SPARE_SUFFIX}"))
 }
 
+/// Where a segment is made that is not made of a spare.
+pub(super) fn making_path(dir: &Path) -> PathBuf {
+    dir.join("next.tmp")
+}
+
 /// Makes the names in the directory durable.
 pub(super) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -108,7 +113,7 @@ pub(super) fn create_segment(
 ) -> io::Result<(File, u64)> {
     let nonce = random_nonce()?;
     let fresh = spare.is_none();
-    let making = spare.unwrap_or_else(|| dir.join("next.tmp"));
+    let making = spare.unwrap_or_else(|| making_path(dir));
     let mut options = OpenOptions::new();
     let file = options.create(true).truncate(fresh).read(true).write(true).open(&making)?;
     preallocate(&file, file_bytes)?;

@@ -44,6 +44,17 @@ pub enum OpenError {
         /// The missing segment's number.
         segment: u64,
     },
+    /// The caller has state up to [`Options::scan_from`](super::Options::scan_from), and the journal does not reach that far: records
+    /// that the state was made from are gone, or it belongs to another journal.
+    #[error("the journal in {} ends at {end}, before {scan_from}, from where it was to be read", dir.display())]
+    EndsBefore {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Where the next record would be.
+        end: Position,
+        /// Where reading was to begin.
+        scan_from: Position,
+    },
     /// A system call failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+/// What the page cache and the disk handle as one.
+pub(super) const BLOCK_BYTES: u64 = 4096;
+
 /// Where the first record of a segment begins. The segment's own header has the block before it to itself, so that no later write
 /// touches the block that it is in.
-pub(super) const FIRST_RECORD: u64 = 4096;
+pub(super) const FIRST_RECORD: u64 = BLOCK_BYTES;
 
 /// Bytes in front of every record's payload.
 pub(super) const RECORD_HEADER_BYTES: u64 = 48;

@@ -8,8 +8,8 @@
 //! # Files
 //! A journal is a directory of segments, `<number in 16 hex digits>.segment`, numbered without gaps, of
 //! [`Options::segment_bytes`] each. Their blocks are reserved when they are created. A record that is larger gets a segment of its
-//! own size. Files of removed segments may be kept and written again ([`Options::spare_segments`]), which makes syncs about twice as
-//! fast, since their blocks need no more bookkeeping by the file system; what they still contain belongs to another nonce.
+//! own size. Files of removed segments may be kept and written again ([`Options::spare_segments`]): the file system then neither frees nor
+//! allocates, and has nothing to note about their blocks at a sync. What they still contain belongs to another nonce.
 //!
 //! ```text
 //! segment   0      8        16      24    28             4096
@@ -76,6 +76,7 @@ mod tests;
 mod writer;
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
@@ -123,17 +124,20 @@ pub struct Options {
     /// How much opening reads.
     pub scan: Scan,
     /// The visitor sees the records from here on only, and full segments before are not read at all: for a caller that has
-    /// the state up to there by other means.
+    /// the state up to there by other means. A journal that ends before does not open.
     pub scan_from: Option<Position>,
     /// Appends are refused while more than this waits to be written.
     pub queue_bytes_limit: u64,
+    /// Full segments to leave in the page cache; those before are read from the disk. Without a limit a journal takes all memory that
+    /// is free, and each of its writes waits for fresh memory instead of using some again.
+    pub cached_segments: u64,
     /// Files of removed segments to keep for reuse. Zero where removing must destroy: a spare keeps its bytes until it is written
     /// again.
     pub spare_segments: usize,
 }
 
 impl Options {
-    /// 64 MiB segments, synced, scanned in full, 256 MiB of queue, two spares.
+    /// 64 MiB segments, four of them cached, synced, scanned in full, 256 MiB of queue, two spares.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -142,6 +146,7 @@ impl Options {
             scan: Scan::Full,
             scan_from: None,
             queue_bytes_limit: 256 << 20,
+            cached_segments: 4,
             spare_segments: 2,
         }
     }
@@ -245,6 +250,11 @@ impl Journal {
     /// Bytes that wait to be written or synced.
     pub fn queued_bytes(&self) -> u64 {
         self.queue.bytes()
+    }
+
+    /// Numbers of the oldest and the newest segment.
+    pub fn segment_numbers(&self) -> RangeInclusive<u64> {
+        self.segments.numbers_range()
     }
 
     /// Removes all segments before the one that `position` is in, and returns how many; records before `position` in that segment

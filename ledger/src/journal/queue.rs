@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::error::AppendError;
-use super::format::{self, Position, RECORD_BYTES_MAX, StreamId};
+use super::format::{self, Position, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, StreamId};
 
 /// A record on its way to the disk.
 pub(super) struct Draft {
@@ -45,13 +45,14 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    /// Bytes that it will take in the segment.
-    pub fn framed_bytes(&self) -> u64 {
-        match self {
+    /// Bytes that it will take in the segment. What takes none counts as a header, so that the queue's limit bounds its length too.
+    pub fn bytes(&self) -> u64 {
+        let bytes = match self {
             Entry::Record { draft, .. } => draft.framed_bytes(),
             Entry::Batch { drafts, .. } => drafts.iter().map(Draft::framed_bytes).sum(),
             Entry::Barrier { .. } => 0,
-        }
+        };
+        bytes.max(RECORD_HEADER_BYTES)
     }
 }
 
@@ -91,7 +92,7 @@ impl Queue {
     /// Adds an entry, unless it goes beyond the limit. A single entry above the limit is taken when nothing else waits, or it could
     /// never be written.
     pub fn push(&self, entry: Entry) -> Result<(), AppendError> {
-        let entry_bytes = entry.framed_bytes();
+        let entry_bytes = entry.bytes();
         let mut state = self.state.lock();
         if state.closed {
             return Err(AppendError::Closed);

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::OpenError;
-use super::format::{FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use super::format::{BLOCK_BYTES, FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use super::read::read_up_to;
 use super::scan::{SegmentReader, Visited};
 use super::segments::{SegmentError, Segments};
 use super::writer::Tail;
@@ -19,6 +20,7 @@ pub(super) fn recover(segments: &Segments, options: &Options, visit: &mut Visito
     let mut recovery = Recovery { segments, options, visit };
     let numbers = segments.numbers();
     let Some((last, sealed)) = numbers.split_last() else {
+        recovery.check_scan_from(Position { segment: 1, offset: FIRST_RECORD as u32 })?;
         return recovery.create(1);
     };
     let scan_from = options.scan_from.map_or(0, |position| position.segment);
@@ -89,11 +91,24 @@ impl Recovery<'_, '_> {
             at = header.next_at();
         }
         let torn = !sealed && is_torn(&mut reader, at)?;
-        let capacity =
-            make_durable(&mut reader, synced, at, torn, self.options).map_err(OpenError::io("write", &path))?;
-        match sealed {
-            true => self.create(number + 1),
-            false => Ok(Tail { segment: reader.segment, end: at, capacity }),
+        self.check_scan_from(Position { segment: number, offset: at as u32 })?;
+        write_again(&reader, synced, at).map_err(OpenError::io("write", &path))?;
+        if sealed {
+            reader.segment.file.sync_all().map_err(OpenError::io("sync", &path))?;
+            return self.create(number + 1);
+        }
+        let capacity = make_room(&reader, at, torn, self.options.segment_bytes);
+        let capacity = capacity.map_err(OpenError::io("make room in", &path))?;
+        Ok(Tail { segment: reader.segment, end: at, capacity })
+    }
+
+    /// A caller whose state goes further than the journal would build on records that are gone.
+    fn check_scan_from(&self, end: Position) -> Result<(), OpenError> {
+        match self.options.scan_from {
+            Some(scan_from) if scan_from > end => {
+                Err(OpenError::EndsBefore { dir: self.segments.dir().to_owned(), end, scan_from })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -145,26 +160,29 @@ fn is_torn(reader: &mut SegmentReader, at: u64) -> Result<bool, OpenError> {
     Ok(torn)
 }
 
-/// Makes what was found in the last segment safe to build on: cuts off a torn tail, gives the file its length, writes again what no
-/// record proves to have been synced, syncs. The bytes are written again because they may be in the page cache alone: after a failed
-/// sync, which ended the process before this, the kernel takes such pages for clean and would not write them.
-fn make_durable(reader: &mut SegmentReader, synced: u64, end: u64, torn: bool, options: &Options) -> io::Result<u64> {
+/// Writes again what no record proves to have been synced. It may be in the page cache alone: after a failed sync, which ended the
+/// process before this one, the kernel takes such pages for clean and a further sync would leave them out.
+fn write_again(reader: &SegmentReader, synced: u64, end: u64) -> io::Result<()> {
+    let mut at = synced;
+    while at < end {
+        let mut bytes = vec![0; (end - at).min(COPY_BYTES) as usize];
+        let have = read_up_to(&reader.segment.file, &mut bytes, at)?;
+        reader.segment.file.write_all_at(&bytes[..have], at)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
+/// Cuts off a torn tail, gives the file its length, and syncs all that was done to it. Returns the length.
+fn make_room(reader: &SegmentReader, end: u64, torn: bool, segment_bytes: u64) -> io::Result<u64> {
     let file = &reader.segment.file;
     if torn {
         // Zeros from here on: a leftover record that lies exactly where a later one happens to end would otherwise count as valid.
         file.set_len(end)?;
     }
-    let room = (end + RECORD_HEADER_BYTES).next_multiple_of(4096);
-    let capacity = reader.file_bytes.max(options.segment_bytes).max(room);
+    let needed = (end + RECORD_HEADER_BYTES).next_multiple_of(BLOCK_BYTES);
+    let capacity = reader.file_bytes.max(segment_bytes).max(needed);
     directory::preallocate(file, capacity)?;
-    let mut at = synced;
-    while at < end {
-        let length = (end - at).min(COPY_BYTES) as usize;
-        let mut bytes = vec![0; length];
-        let have = super::read::read_up_to(&reader.segment.file, &mut bytes, at)?;
-        reader.segment.file.write_all_at(&bytes[..have], at)?;
-        at += length as u64;
-    }
-    reader.segment.file.sync_all()?;
+    file.sync_all()?;
     Ok(capacity)
 }

@@ -16,6 +16,9 @@ const WINDOW_BYTES_FULL: usize = 1 << 20;
 /// Read at once where large payloads are skipped.
 const WINDOW_BYTES_HEADERS: usize = 16 << 10;
 
+/// Most of what is behind a tail.
+const ZEROS: [u8; 512] = [0; 512];
+
 /// A record that recovery found.
 pub struct Visited<'a> {
     /// Where it is.
@@ -150,6 +153,10 @@ impl SegmentReader {
             }
             let mut index = 0;
             while index + RECORD_HEADER_BYTES as usize <= bytes.len() {
+                if bytes[index..].starts_with(&ZEROS) {
+                    index += ZEROS.len();
+                    continue;
+                }
                 // Nearly all that this looks at is zeros or stale: one comparison decides.
                 if bytes[index..].starts_with(b"WBJ")
                     && let Some(header) = RecordHeader::parse(&bytes[index..], nonce, at + index as u64)

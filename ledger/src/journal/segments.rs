@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use rustix::fs::Advice;
 
 use super::directory;
 use super::format::{self, FIRST_RECORD};
@@ -59,11 +61,15 @@ struct OpenFile {
 }
 
 impl Segments {
-    /// The set that `listing` found; of its spares, those above `spares_max` are deleted.
+    /// The set that `listing` found. Spares above `spares_max` are deleted, and a segment that a crash left in the making.
     pub fn new(dir: &Path, listing: directory::Listing, spares_max: usize) -> io::Result<Self> {
         let mut spares = listing.spares;
         for excess in spares.drain(spares_max.min(spares.len())..) {
             fs::remove_file(excess)?;
+        }
+        match fs::remove_file(directory::making_path(dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         let known = listing.segments.into_iter().map(|number| (number, Weak::new())).collect();
         let set = Mutex::new(Set { known, spares, ..Set::default() });
@@ -76,6 +82,13 @@ impl Segments {
 
     pub fn numbers(&self) -> Vec<u64> {
         self.set.lock().known.keys().copied().collect()
+    }
+
+    /// The oldest and the newest; an open journal has at least one.
+    pub fn numbers_range(&self) -> RangeInclusive<u64> {
+        let set = self.set.lock();
+        let oldest = set.known.keys().next().copied().unwrap_or(0);
+        oldest..=set.known.keys().next_back().copied().unwrap_or(0)
     }
 
     /// The segment of this number, opened if it is not.
@@ -98,6 +111,16 @@ impl Segments {
         let segment = Arc::new(Segment { number, nonce, path, file });
         self.set.lock().keep_open(&segment);
         Ok(segment)
+    }
+
+    /// Advises the system to forget what it has cached of a synced segment. The memory then serves the segments to come, instead of
+    /// growing until the system is short of it.
+    pub fn drop_from_page_cache(&self, number: u64) {
+        if let Ok(segment) = self.open(number)
+            && let Err(error) = rustix::fs::fadvise(&segment.file, 0, None, Advice::DontNeed)
+        {
+            tracing::debug!(path = %segment.path.display(), %error, "the page cache takes no advice");
+        }
     }
 
     /// Removes the segments below `number`, but never the newest, which is being written. Oldest first and each durably before the

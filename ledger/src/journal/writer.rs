@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::fatal;
-use super::format::{self, FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, StreamId};
+use super::format::{self, BLOCK_BYTES, FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, StreamId};
 use super::group::Group;
 use super::queue::{BarrierDone, Draft, Entry, ManyDone, OneDone, Queue};
 use super::segments::{Segment, Segments};
@@ -87,10 +87,10 @@ impl Writer {
     fn write_group(&mut self, taken: &mut VecDeque<Entry>, completions: &mut Vec<Completion>) {
         let (mut group_bytes, mut sync) = (0, false);
         while let Some(entry) = taken.pop_front() {
-            group_bytes += entry.framed_bytes();
+            group_bytes += entry.bytes();
             sync |= self.needs_sync(&entry);
             completions.push(self.place_entry(entry));
-            if taken.front().is_some_and(|next| group_bytes + next.framed_bytes() > GROUP_BYTES_MAX) {
+            if taken.front().is_some_and(|next| group_bytes + next.bytes() > GROUP_BYTES_MAX) {
                 break;
             }
         }
@@ -157,11 +157,14 @@ impl Writer {
         self.give_back_unused();
         let number = self.segment.number + 1;
         let needed = FIRST_RECORD + record_bytes + RECORD_HEADER_BYTES;
-        let capacity = needed.next_multiple_of(4096).max(self.options.segment_bytes);
+        let capacity = needed.next_multiple_of(BLOCK_BYTES).max(self.options.segment_bytes);
         let reuse = capacity == self.options.segment_bytes;
         match self.segments.create(number, capacity, reuse) {
             Ok(segment) => self.segment = segment,
             Err(error) => fatal(&self.options.name, "create the next segment", self.segments.dir(), &error),
+        }
+        if let Some(cold) = number.checked_sub(self.options.cached_segments.saturating_add(1)) {
+            self.segments.drop_from_page_cache(cold);
         }
         self.capacity = capacity;
         self.end = FIRST_RECORD;
@@ -171,7 +174,7 @@ impl Writer {
 
     /// Matters where payloads are large: the last one that did not fit may have left half a segment unused.
     fn give_back_unused(&self) {
-        let used = self.end.next_multiple_of(4096);
+        let used = self.end.next_multiple_of(BLOCK_BYTES);
         let unused = self.capacity.saturating_sub(used);
         if unused > self.options.segment_bytes / UNUSED_FRACTION
             && let Err(error) = self.segment.file.set_len(used)
@@ -180,14 +183,18 @@ impl Writer {
         }
     }
 
+    /// Writes the group, and zeros up to the end of the last block: a block that is begun and not in the page cache, as in a reused
+    /// file, would have to be read first.
     fn flush(&mut self) {
         if self.group.is_empty() {
             return;
         }
-        match self.group.write_to(&self.segment.file, self.group_at) {
-            Ok(bytes) => self.bytes_total.increment(bytes),
-            Err(error) => fatal(&self.options.name, "write", &self.segment.path, &error),
+        let block_end = self.end.next_multiple_of(BLOCK_BYTES).min(self.capacity);
+        self.group.push_copy(&[0; BLOCK_BYTES as usize][..block_end.saturating_sub(self.end) as usize]);
+        if let Err(error) = self.group.write_to(&self.segment.file, self.group_at) {
+            fatal(&self.options.name, "write", &self.segment.path, &error);
         }
+        self.bytes_total.increment(self.end - self.group_at);
         self.group_at = self.end;
     }
 

@@ -208,7 +208,7 @@ fn the_queue_refuses_more_than_its_limit() {
     };
     // Above the limit, but alone: it could never be written otherwise.
     journal.append(STREAM, vec![payload(0, 20_000)], done()).unwrap();
-    assert_eq!(journal.queued_bytes(), 20_048);
+    assert_eq!(journal.queued_bytes(), 20_048, "the barrier is done but for its callback");
     let refused = journal.append(STREAM, vec![payload(1, 1)], done());
     assert!(matches!(refused, Err(AppendError::QueueFull { queued_bytes: 20_048, limit: 10_000 })));
     release.send(()).unwrap();

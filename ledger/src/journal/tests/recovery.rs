@@ -255,6 +255,18 @@ fn a_scan_may_begin_at_a_position() {
         assert!(seen.iter().map(|(position, _, _)| *position).eq(positions[index..].iter().copied()));
         assert_eq!(journal.read(positions[0]).unwrap(), payload(0, 20_000), "it is there nevertheless");
     }
+    let segments = segment_files(dir.path());
+    assert_eq!(segments.len(), 4);
+    fs::remove_file(&segments[3]).unwrap();
+    let from_last = Options { scan_from: Some(positions[11]), ..options() };
+    let refused = open_with(dir.path(), from_last.clone()).map(|_| ());
+    assert!(
+        matches!(refused, Err(OpenError::EndsBefore { scan_from, .. }) if scan_from == positions[11]),
+        "{refused:?}"
+    );
+    let elsewhere = TempDir::new().unwrap();
+    let refused = open_with(elsewhere.path(), from_last).map(|_| ());
+    assert!(matches!(refused, Err(OpenError::EndsBefore { .. })), "{refused:?}");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const RECORD_BYTES: usize = 20_000;
+/// With its header four blocks, so that no zeros are written behind it, to the end of a block.
+const RECORD_BYTES: usize = 16_384 - 48;
 
 /// Appends records of one size, three to a segment, until the journal is in the segment `number`; returns the last one's position.
 fn fill_up_to(journal: &Journal, number: u64) -> Position {
@@ -22,6 +23,7 @@ fn segments_before_a_position_go_and_the_rest_stays() {
     let in_third = Position { segment: 3, offset: 30_000 };
     assert_eq!(journal.remove_segments_before(in_third).unwrap(), 2);
     assert_eq!(journal.remove_segments_before(in_third).unwrap(), 0);
+    assert_eq!(journal.segment_numbers(), 3..=4);
     let removed = Position { segment: 2, offset: 4096 };
     assert!(matches!(journal.read(removed), Err(ReadError::UnknownSegment { .. })));
     assert_eq!(journal.read(Position { segment: 3, offset: 4096 }).unwrap(), payload(0, RECORD_BYTES));
