@@ -33,7 +33,11 @@
 
 extern crate alloc;
 
+pub mod contract;
 pub mod genesis;
 pub mod identity;
 pub mod journal;
+pub mod keys;
 pub mod organisation;
+pub mod partition;
+pub mod tiles;

@@ -1,0 +1,393 @@
+//! The contract of the system ledger: which topics there are, whose they are, and which nodes order them.
+//!
+//! Organisations and nodes are those of the genesis, as the first block's configuration names them.
+//!
+//! The same state is kept in two places, by the same code: by a replica of the system ledger, which executes
+//! ([`Partition`](crate::partition::Partition)), and by every node's global ledger, which [replays](SystemState::replay)
+//! what a quorum has certified.
+
+use super::rights::ORGANISATIONS_MAX;
+use super::topics::{check_topic_name, collision_key};
+use super::{Call, Settings, may_write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use waybill_types::codec::{Codec, DecodeError, Reader};
+use waybill_types::codec_struct;
+use waybill_types::digest::Hasher;
+use waybill_types::membership::Member;
+use waybill_types::transaction::{Config, CreateTopic, SystemChange};
+use waybill_types::{
+    Body, ClusterId, Digest, Height, Leaf, LedgerId, Membership, NetworkId, NodeId, OrgId, Outcome, Rejection, TopicId,
+    Transaction,
+};
+
+/// How many partitions one topic can have.
+pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
+/// How many partitions all topics of one organisation can have together.
+pub const PARTITIONS_PER_ORGANISATION_MAX: usize = 50_000;
+/// How many topics one organisation can have deleted: their ids are remembered, since an id used again would be the
+/// same ledger.
+pub const DELETED_TOPICS_PER_ORGANISATION_MAX: usize = 100_000;
+/// How many replicas a partition can have.
+pub const REPLICAS_MAX: usize = 10;
+/// How many settings a topic can be given.
+pub const SETTINGS_MAX: usize = 100;
+/// The longest name and the longest value of a setting, in bytes.
+pub const SETTING_BYTES_MAX: usize = 4096;
+
+/// A topic as the system ledger knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id: a name used again is another topic.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub owner: OrgId,
+    /// Who may read besides the owner.
+    pub readers: Vec<OrgId>,
+    /// Who may write besides the owner.
+    pub writers: Vec<OrgId>,
+    /// For each partition the nodes that run its replicas, in the order of their indices.
+    pub partitions: Vec<Vec<NodeId>>,
+    /// The Kafka topic settings that were given, as text.
+    pub settings: Vec<(String, String)>,
+    /// When it was created: the system block's time, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// The system block that created it.
+    pub created_height: Height,
+}
+codec_struct!(Topic { id, name, owner, readers, writers, partitions, settings, created_ms, created_height });
+
+impl Topic {
+    /// The ledgers of its partitions, in order.
+    pub fn ledgers(&self) -> impl Iterator<Item = LedgerId> + '_ {
+        (0..self.partitions.len()).map(|partition| LedgerId::new(self.id, partition as u32))
+    }
+}
+
+/// What a block of the system ledger has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SystemEvent {
+    /// The topic exists from now on: its replicas start its partitions.
+    TopicCreated(Arc<Topic>),
+    /// The topic is gone: its replicas stop its partitions.
+    TopicDeleted(Arc<Topic>),
+}
+
+/// Organisations, nodes and topics. A clone shares everything with the original until one of them changes.
+#[derive(Clone, Debug)]
+pub struct SystemState {
+    config: Arc<Config>,
+    /// Derived from the configuration.
+    network: Arc<Network>,
+    topics: Arc<Topics>,
+    /// The digest of the state, unless it has changed since it was computed.
+    root: Option<Digest>,
+}
+
+#[derive(Debug)]
+struct Network {
+    organisations: BTreeSet<OrgId>,
+    organisations_with_nodes: usize,
+    nodes: BTreeMap<NodeId, Member>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Topics {
+    by_id: BTreeMap<TopicId, Arc<Topic>>,
+    /// Derived: ids by [`collision_key`].
+    by_name: BTreeMap<String, TopicId>,
+    /// Whose they were.
+    deleted: BTreeMap<TopicId, OrgId>,
+}
+
+impl SystemState {
+    /// The state after the first block's configuration.
+    pub fn new(config: Arc<Config>) -> Self {
+        SystemState { network: Arc::new(Network::new(&config)), config, topics: Arc::default(), root: None }
+    }
+
+    /// The system ledger's own configuration.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Every organisation of the network, in ascending order.
+    pub fn organisations(&self) -> impl Iterator<Item = &OrgId> {
+        self.network.organisations.iter()
+    }
+
+    /// Every node of the network, with its key.
+    pub fn nodes(&self) -> &[Member] {
+        &self.config.origins
+    }
+
+    /// A node.
+    pub fn node(&self, node: NodeId) -> Option<&Member> {
+        self.network.nodes.get(&node)
+    }
+
+    /// Whose node this is.
+    pub fn org_of(&self, node: NodeId) -> Option<&OrgId> {
+        self.node(node).map(|member| &member.org)
+    }
+
+    /// All topics, in the order of their ids.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.by_id.values()
+    }
+
+    /// How many topics there are.
+    pub fn topic_count(&self) -> usize {
+        self.topics.by_id.len()
+    }
+
+    /// The topic with this id.
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.by_id.get(&id)
+    }
+
+    /// The topic of this name.
+    pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
+        let id = self.topics.by_name.get(&collision_key(name))?;
+        self.topics.by_id.get(id).filter(|topic| topic.name == name)
+    }
+
+    /// The replicas of a partition.
+    pub fn membership(&self, ledger: LedgerId) -> Option<Membership> {
+        let placement = self.topic(ledger.topic)?.partitions.get(ledger.partition as usize)?;
+        let members = placement.iter().map(|node| self.node(*node).cloned()).collect::<Option<Vec<_>>>()?;
+        Some(Membership { epoch: 1, members })
+    }
+
+    /// The first body of a partition's ledger: every node computes the same.
+    pub fn first_body(&self, ledger: LedgerId) -> Option<Body> {
+        let topic = self.topic(ledger.topic).filter(|topic| (ledger.partition as usize) < topic.partitions.len())?;
+        Some(first_body(topic, ledger.partition, self.nodes()))
+    }
+
+    /// The cluster that orders a partition.
+    pub fn cluster(&self, network: NetworkId, ledger: LedgerId) -> Option<ClusterId> {
+        let body = self.first_body(ledger)?.to_bytes();
+        Some(ClusterId::new(network, ledger, Body::digest(&body)))
+    }
+
+    /// What the contract would say to this transaction; the state stays as it is.
+    pub fn check(&self, call: &Call, transaction: &Transaction) -> Result<(), Rejection> {
+        let Some(org) = self.org_of(call.origin) else { return Err(Rejection::NotAuthorised) };
+        match transaction {
+            Transaction::System(SystemChange::CreateTopic(create)) => self.check_create(org, create),
+            Transaction::System(SystemChange::DeleteTopic(id)) => self.check_delete(org, *id),
+            // Organisations and nodes are those of the genesis; no online key changes them.
+            _ => Err(Rejection::Invalid),
+        }
+    }
+
+    /// Takes over what a quorum has certified: the leaves of one block of the system ledger, in order. The first
+    /// block's configuration makes the state, so a node starts with `None`.
+    pub fn replay(state: &mut Option<SystemState>, leaves: &[Leaf]) -> Vec<SystemEvent> {
+        let mut events = Vec::new();
+        for leaf in leaves {
+            match (state.as_mut(), &leaf.origin, &leaf.transaction, leaf.outcome) {
+                (None, None, Transaction::Config(config), Outcome::Recorded) => {
+                    *state = Some(SystemState::new(Arc::new(config.clone())));
+                }
+                (Some(state), Some((header, _)), Transaction::System(change), Outcome::Recorded) => {
+                    let call =
+                        Call { origin: header.origin, height: leaf.height, time_ms: leaf.time_ms, next_offset: 0 };
+                    events.extend(state.change(&call, change));
+                }
+                _ => {}
+            }
+        }
+        events
+    }
+
+    pub(super) fn execute(&mut self, call: &Call, transaction: &Transaction) -> (Outcome, Option<SystemEvent>) {
+        if let Err(rejection) = self.check(call, transaction) {
+            return (Outcome::Rejected(rejection), None);
+        }
+        let event = match transaction {
+            Transaction::System(change) => self.change(call, change),
+            _ => None,
+        };
+        (Outcome::Recorded, event)
+    }
+
+    /// The digest over the whole state; computed again only if a topic has come or gone.
+    pub(super) fn root(&mut self) -> Digest {
+        if let Some(root) = self.root {
+            return root;
+        }
+        let root = Hasher::digest(b"waybill-system-v1", &self.to_bytes());
+        self.root = Some(root);
+        root
+    }
+
+    fn check_create(&self, org: &OrgId, create: &CreateTopic) -> Result<(), Rejection> {
+        if !may_write(&self.config, org) {
+            return Err(Rejection::NotAuthorised);
+        }
+        if let Some(id) = self.topics.by_name.get(&collision_key(&create.name)) {
+            let same = self.topic(*id).is_some_and(|topic| topic.name == create.name);
+            return Err(if same { Rejection::TopicExists } else { Rejection::Invalid });
+        }
+        let id_is_new = create.id != LedgerId::SYSTEM.topic
+            && create.id.0 != [0; 16]
+            && !self.topics.by_id.contains_key(&create.id)
+            && !self.topics.deleted.contains_key(&create.id);
+        let valid = check_topic_name(&create.name).is_ok()
+            && id_is_new
+            && self.known_and_distinct(&create.readers)
+            && self.known_and_distinct(&create.writers)
+            && check_settings(&create.settings)
+            && (1..=PARTITIONS_PER_TOPIC_MAX).contains(&create.partitions.len())
+            && create.partitions.iter().all(|placement| self.check_placement(placement))
+            && self.partitions_of(org) + create.partitions.len() <= PARTITIONS_PER_ORGANISATION_MAX;
+        if valid { Ok(()) } else { Err(Rejection::Invalid) }
+    }
+
+    fn check_delete(&self, org: &OrgId, id: TopicId) -> Result<(), Rejection> {
+        let topic = self.topic(id).ok_or(Rejection::UnknownTopic)?;
+        if topic.owner != *org {
+            return Err(Rejection::NotAuthorised);
+        }
+        let deleted = self.topics.deleted.values().filter(|owner| *owner == org).count();
+        if deleted < DELETED_TOPICS_PER_ORGANISATION_MAX { Ok(()) } else { Err(Rejection::Invalid) }
+    }
+
+    fn known_and_distinct(&self, orgs: &[OrgId]) -> bool {
+        let distinct: BTreeSet<_> = orgs.iter().collect();
+        orgs.len() <= ORGANISATIONS_MAX
+            && distinct.len() == orgs.len()
+            && distinct.iter().all(|org| self.network.organisations.contains(*org))
+    }
+
+    /// 3f + 1 different known nodes, of as many organisations as there are at most: two replicas of one organisation
+    /// are two faults at once.
+    fn check_placement(&self, placement: &[NodeId]) -> bool {
+        if placement.len() % 3 != 1 || placement.len() > REPLICAS_MAX {
+            return false;
+        }
+        let nodes: BTreeSet<_> = placement.iter().collect();
+        let Some(orgs) = placement.iter().map(|node| self.org_of(*node)).collect::<Option<BTreeSet<_>>>() else {
+            return false;
+        };
+        nodes.len() == placement.len() && orgs.len() == placement.len().min(self.network.organisations_with_nodes)
+    }
+
+    fn partitions_of(&self, org: &OrgId) -> usize {
+        self.topics().filter(|topic| topic.owner == *org).map(|topic| topic.partitions.len()).sum()
+    }
+
+    fn change(&mut self, call: &Call, change: &SystemChange) -> Option<SystemEvent> {
+        let owner = self.org_of(call.origin)?.clone();
+        self.root = None;
+        let topics = Arc::make_mut(&mut self.topics);
+        match change {
+            SystemChange::CreateTopic(create) => {
+                let topic = Arc::new(Topic {
+                    id: create.id,
+                    name: create.name.clone(),
+                    owner,
+                    readers: create.readers.clone(),
+                    writers: create.writers.clone(),
+                    partitions: create.partitions.clone(),
+                    settings: create.settings.clone(),
+                    created_ms: call.time_ms,
+                    created_height: call.height,
+                });
+                topics.by_name.insert(collision_key(&topic.name), topic.id);
+                topics.by_id.insert(topic.id, topic.clone());
+                Some(SystemEvent::TopicCreated(topic))
+            }
+            SystemChange::DeleteTopic(id) => {
+                let topic = topics.by_id.remove(id)?;
+                topics.by_name.remove(&collision_key(&topic.name));
+                topics.deleted.insert(*id, topic.owner.clone());
+                Some(SystemEvent::TopicDeleted(topic))
+            }
+        }
+    }
+}
+
+impl Network {
+    fn new(config: &Config) -> Self {
+        let owners: BTreeSet<_> = config.origins.iter().map(|member| member.org.clone()).collect();
+        let named = config.readers.iter().chain(&config.writers).chain([&config.owner]).cloned();
+        Network {
+            organisations_with_nodes: owners.len(),
+            organisations: owners.into_iter().chain(named).collect(),
+            nodes: config.origins.iter().map(|member| (member.node, member.clone())).collect(),
+        }
+    }
+}
+
+/// The first body of a partition's ledger, derived from the topic and the network's nodes alone, so that all replicas
+/// start the same cluster.
+pub fn first_body(topic: &Topic, partition: u32, nodes: &[Member]) -> Body {
+    // The contract has checked the settings before it accepted the topic.
+    let settings = Settings::parse(&topic.settings).unwrap_or_default();
+    Body {
+        proposed_time_ms: topic.created_ms,
+        checkpoint: true,
+        config: Some(Config {
+            version: 1,
+            ledger: LedgerId::new(topic.id, partition),
+            topic: topic.name.clone(),
+            owner: topic.owner.clone(),
+            readers: topic.readers.clone(),
+            writers: topic.writers.clone(),
+            origins: nodes.to_vec(),
+            batch_bytes_limit: settings.batch_bytes_limit,
+            log_append_time: settings.log_append_time,
+        }),
+        envelopes: Vec::new(),
+    }
+}
+
+fn check_settings(settings: &[(String, String)]) -> bool {
+    let names: BTreeSet<_> = settings.iter().map(|(name, _)| name).collect();
+    settings.len() <= SETTINGS_MAX
+        && names.len() == settings.len()
+        && settings.iter().all(|(name, value)| name.len() <= SETTING_BYTES_MAX && value.len() <= SETTING_BYTES_MAX)
+        && Settings::parse(settings).is_ok()
+}
+
+impl PartialEq for SystemState {
+    fn eq(&self, other: &Self) -> bool {
+        self.config == other.config && self.topics == other.topics
+    }
+}
+
+impl Eq for SystemState {}
+
+impl Codec for SystemState {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.config.encode(out);
+        (self.topics.by_id.len() as u32).encode(out);
+        self.topics.by_id.values().for_each(|topic| topic.encode(out));
+        (self.topics.deleted.len() as u32).encode(out);
+        for (id, owner) in &self.topics.deleted {
+            id.encode(out);
+            owner.encode(out);
+        }
+    }
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let mut state = SystemState::new(Arc::new(Config::decode(input)?));
+        let (topics, deleted): (Vec<Topic>, Vec<(TopicId, OrgId)>) = (Codec::decode(input)?, Codec::decode(input)?);
+        if !topics.is_sorted_by(|left, right| left.id < right.id)
+            || !deleted.is_sorted_by(|left, right| left.0 < right.0)
+        {
+            return Err(DecodeError::Invalid("topics are not in ascending order"));
+        }
+        let by_name: BTreeMap<_, _> = topics.iter().map(|topic| (collision_key(&topic.name), topic.id)).collect();
+        if by_name.len() != topics.len() {
+            return Err(DecodeError::Invalid("two topics have one name"));
+        }
+        let by_id = topics.into_iter().map(|topic| (topic.id, Arc::new(topic))).collect();
+        state.topics = Arc::new(Topics { by_id, by_name, deleted: deleted.into_iter().collect() });
+        Ok(state)
+    }
+}
