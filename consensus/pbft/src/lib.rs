@@ -15,14 +15,29 @@
 
 extern crate alloc;
 
+mod checkpoint;
 mod config;
 mod io;
+mod journal;
+mod log;
 pub mod message;
+mod new_view;
+mod normal;
+mod proposal;
 pub mod record;
+mod recover;
+mod replica;
+mod request;
+mod submissions;
+mod sync;
+mod timer;
+mod view_change;
 pub mod vote;
 
 pub use config::{Config, ConfigError, Limits, Timing};
 pub use io::{Event, Evidence, Input, Output, PersistId, Reason, Restored, Signatures, To};
+pub use recover::StartError;
+pub use replica::Replica;
 
 /// A replica's place in its membership.
 pub type ReplicaIndex = u8;

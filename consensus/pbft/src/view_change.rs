@@ -1,0 +1,234 @@
+//! View changes (4.4): asking for a view, joining, and entering it.
+//!
+//! What a view change proves and what follows from a quorum of them is in [`new_view`](crate::new_view), without state.
+
+use crate::io::{Event, Output, Reason, Signatures};
+use crate::journal::Then;
+use crate::log::{Accepted, Durability};
+use crate::message::{Message, NewView, NewViewContent, Prepare, Proposal, ViewChange, ViewChangeContent};
+use crate::new_view::{Claim, choose, prove, verify_opening};
+use crate::record::Record;
+use crate::replica::{Changing, Replica};
+use crate::vote::Kind;
+use crate::{ReplicaIndex, Sequence, View};
+use alloc::vec::Vec;
+use waybill_types::{Certificate, Codec};
+
+/// A view change whose signature has been verified. What it claims is looked at when a new view may depend on it.
+#[derive(Debug)]
+pub(crate) struct ReceivedViewChange {
+    pub message: ViewChange,
+    /// Its proven content, or none if it proves nothing.
+    pub claim: Option<Option<Claim>>,
+}
+
+/// How the current view began.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub message: NewView,
+    /// What it proposes again, in the order of sequences (O).
+    pub proposals: Vec<Proposal>,
+}
+
+impl<S: Signatures> Replica<S> {
+    /// Stops voting in every view below, and asks for this one with all that we have prepared (P).
+    pub(crate) fn start_view_change(&mut self, view: View, reason: Reason, out: &mut Vec<Output>) {
+        self.view = view;
+        self.changing = Some(Changing::default());
+        self.opening = None;
+        self.failed_views = self.failed_views.saturating_add(1);
+        self.restart_view_timers();
+        self.forget_proposals();
+        let low = self.log.low();
+        let prepared = self.log.after(low).filter_map(|(_, slot)| slot.prepared.clone()).collect();
+        let content = ViewChangeContent { stable: self.checkpoints.stable.clone(), prepared }.to_bytes();
+        let signature = self.keys.sign(Kind::ViewChange, view, 0, &ViewChange::digest(&content));
+        let view_change = ViewChange { replica: self.config.me, view, content, signature };
+        let record = Record::ViewChange(view_change.clone());
+        self.journal.persist(&record, Some(Then::ViewChange(view_change)), out);
+        out.push(Output::Event(Event::ViewChangeStarted { view, reason }));
+        self.check_view_changes(out);
+    }
+
+    /// The proposals of the view before do not lead to a vote any more.
+    fn forget_proposals(&mut self) {
+        for slot in self.log.slots_mut() {
+            slot.offer = None;
+        }
+        self.tip = self.delivered.clone();
+        let low = self.log.low();
+        // Only what is decided is still to be fetched; a new view will say what else.
+        let decided: Vec<_> = self.log.after(low).filter_map(|(at, slot)| Some((at, slot.decided?.1))).collect();
+        self.wanted.retain(|at, digest| decided.contains(&(*at, *digest)));
+    }
+
+    /// `<VIEW-CHANGE, v, n, C, P, i>` from its sender.
+    pub(crate) fn on_view_change(&mut self, from: ReplicaIndex, message: ViewChange, out: &mut Vec<Output>) {
+        if message.replica != from {
+            return self.blame(from, "another replica's view change", out);
+        }
+        if message.view < self.view || (message.view == self.view && self.changing.is_none()) {
+            // It is behind, or has missed the opening.
+            if self.may_answer(from) {
+                self.show_view(from, out);
+            }
+            return;
+        }
+        if self.view_changes.get(&from).is_some_and(|known| known.message.view >= message.view) {
+            return;
+        }
+        let digest = ViewChange::digest(&message.content);
+        if !self.keys.verifies(from, (Kind::ViewChange, message.view, 0, &digest), &message.signature) {
+            return self.blame(from, "a view change that it has not signed", out);
+        }
+        self.count_view_change(message, out);
+    }
+
+    /// A verified or own durable view change counts.
+    pub(crate) fn count_view_change(&mut self, message: ViewChange, out: &mut Vec<Output>) {
+        let known = self.view_changes.get(&message.replica).map(|known| known.message.view);
+        if known.is_some_and(|view| view >= message.view) {
+            return;
+        }
+        self.view_changes.insert(message.replica, ReceivedViewChange { message, claim: None });
+        self.check_view_changes(out);
+    }
+
+    fn check_view_changes(&mut self, out: &mut Vec<Output>) {
+        if let Some(view) = self.joined_view() {
+            return self.start_view_change(view, Reason::Joined, out);
+        }
+        let view = self.view;
+        let asking = self.view_changes.values().filter(|known| known.message.view >= view).count();
+        if let Some(changing) = self.changing.as_mut().filter(|_| asking >= self.config.quorum()) {
+            changing.quorum = true;
+            if self.primary() == self.config.me {
+                self.open_view(out);
+            }
+        }
+    }
+
+    /// The highest view that more than f others have asked for, or gone beyond (4.5.2): one of them is correct. The
+    /// faulty ones alone move nobody.
+    fn joined_view(&self) -> Option<View> {
+        let others = self.view_changes.iter().filter(|(index, _)| **index != self.config.me);
+        let mut views: Vec<View> = others.map(|(_, known)| known.message.view).collect();
+        views.sort_unstable_by(|left, right| right.cmp(left));
+        views.get(self.config.f()).copied().filter(|view| *view > self.view && self.config.n() > 1)
+    }
+
+    /// As the new primary: opens the view when a quorum's view changes are proven.
+    fn open_view(&mut self, out: &mut Vec<Output>) {
+        let (view, quorum) = (self.view, self.config.quorum());
+        let mut view_changes = Vec::new();
+        let mut claims = Vec::new();
+        for received in self.view_changes.values_mut().filter(|received| received.message.view == view) {
+            let claim = received.claim.get_or_insert_with(|| prove(&self.config, &mut self.keys, &received.message));
+            if let Some(claim) = claim.as_ref().filter(|_| claims.len() < quorum) {
+                view_changes.push(received.message.clone());
+                claims.push(claim.clone());
+            }
+        }
+        if claims.len() < quorum {
+            return;
+        }
+        let (stable, chosen) = choose(&self.config, &claims);
+        let sign = |(sequence, digest)| Proposal {
+            sequence,
+            digest,
+            signature: self.keys.sign(Kind::PrePrepare, view, sequence, &digest),
+        };
+        let proposals: Vec<Proposal> = chosen.into_iter().map(sign).collect();
+        let content = NewViewContent { view_changes, proposals: proposals.clone() }.to_bytes();
+        let signature = self.keys.sign(Kind::NewView, view, 0, &NewView::digest(&content));
+        self.enter_view(NewView { view, content, signature }, stable, proposals, out);
+    }
+
+    /// `<NEW-VIEW, v, V, O>`. Its signatures tell whose it is, so anyone may hand it on.
+    pub(crate) fn on_new_view(&mut self, from: ReplicaIndex, message: NewView, out: &mut Vec<Output>) {
+        let awaited = message.view > self.view || (message.view == self.view && self.changing.is_some());
+        if !awaited {
+            return;
+        }
+        match verify_opening(&self.config, &mut self.keys, &message) {
+            Ok((stable, proposals)) => self.enter_view(message, stable, proposals, out),
+            Err(what) => self.blame(from, what, out),
+        }
+    }
+
+    /// Begins to vote in a view: its opening is durable before anything that we say in it.
+    fn enter_view(
+        &mut self,
+        message: NewView,
+        stable: Option<Certificate>,
+        proposals: Vec<Proposal>,
+        out: &mut Vec<Output>,
+    ) {
+        let view = message.view;
+        self.view = view;
+        self.changing = None;
+        self.view_changes.retain(|_, known| known.message.view > view);
+        self.forget_proposals();
+        self.restart_view_timers();
+        let primary = self.primary();
+        let wire = Message::NewView(message.clone()).to_wire(self.config.membership.epoch);
+        let then = (primary == self.config.me).then_some(Then::NewView(wire));
+        self.journal.persist(&Record::NewView(message.clone()), then, out);
+        self.opening = Some(Opening { message, proposals });
+        out.push(Output::Event(Event::ViewEntered { view, primary }));
+        if let Some(stable) = stable {
+            self.on_certificate(stable, out);
+        }
+        self.adopt_opening(out);
+        self.resubmit(out);
+        self.accept_offers(out);
+    }
+
+    /// Enters what the view proposes again, as far as it lies between our watermarks, and votes where the body is there.
+    pub(crate) fn adopt_opening(&mut self, out: &mut Vec<Output>) {
+        if self.changing.is_some() {
+            return;
+        }
+        let view = self.view;
+        let Some(opening) = &self.opening else { return };
+        let mut adopted = Vec::new();
+        for Proposal { sequence, digest, signature } in &opening.proposals {
+            let Some(slot) = self.log.open(*sequence) else { continue };
+            if slot.accepted.as_ref().is_none_or(|accepted| accepted.view < view) {
+                slot.accepted = Some(Accepted { view, digest: *digest, proposal: *signature, voted: false });
+                adopted.push(*sequence);
+            }
+        }
+        for sequence in adopted {
+            self.vote_adopted(sequence, out);
+        }
+        self.advance_tip();
+    }
+
+    /// Votes on a proposal of the view's opening, once its body is known.
+    pub(crate) fn vote_adopted(&mut self, sequence: Sequence, out: &mut Vec<Output>) {
+        let (view, me, limit) = (self.view, self.config.me, self.config.limits.slot_bodies);
+        let Some(slot) = self.log.get(sequence) else { return };
+        let accepted = slot.accepted.as_ref().filter(|accepted| accepted.view == view && !accepted.voted);
+        let Some((digest, proposal)) = accepted.map(|accepted| (accepted.digest, accepted.proposal)) else { return };
+        if let Some(given) = self.given_body(sequence, &digest)
+            && let Some(slot) = self.log.get_mut(sequence)
+        {
+            slot.keep(view, given, limit);
+        }
+        let stored = self.log.get(sequence).and_then(|slot| slot.body(&digest));
+        let Some(durability) = stored.map(|stored| stored.durability) else {
+            return self.want(sequence, digest, out);
+        };
+        let backs = self.primary() != me;
+        let prepare = backs.then(|| self.keys.sign(Kind::Prepare, view, sequence, &digest));
+        let message = prepare.map(|signature| Prepare { view, sequence, digest, proposal, signature });
+        let message = message.map(|prepare| Message::Prepare(prepare).to_wire(self.config.membership.epoch));
+        let then = Then::Voted { view, sequence, digest, message, prepare };
+        if durability == Durability::Loose {
+            self.persist_accepted(sequence, digest, proposal, then, out);
+        } else if let Some(then) = self.journal.after_all(then) {
+            self.perform(then, out);
+        }
+    }
+}
