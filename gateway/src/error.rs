@@ -7,6 +7,7 @@
 use kafka_protocol::ResponseError;
 
 use crate::batch::BatchError;
+use crate::group::GroupError;
 
 /// A reason not to do what a client asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,8 +99,8 @@ pub enum Refusal {
     InvalidGroupId,
     /// The group does not exist.
     UnknownGroup,
-    /// The group has members and cannot be deleted.
-    NonEmptyGroup,
+    /// What a consumer group's state machine says.
+    Group(GroupError),
     /// The offset's metadata string is too long.
     OffsetMetadataTooLarge,
 
@@ -157,7 +158,7 @@ impl Refusal {
             Self::NotCoordinator => Kafka::NotCoordinator,
             Self::InvalidGroupId => Kafka::InvalidGroupId,
             Self::UnknownGroup => Kafka::GroupIdNotFound,
-            Self::NonEmptyGroup => Kafka::NonEmptyGroup,
+            Self::Group(error) => of_group(error),
             Self::OffsetMetadataTooLarge => Kafka::OffsetMetadataTooLarge,
 
             Self::Throttled => Kafka::ThrottlingQuotaExceeded,
@@ -168,6 +169,31 @@ impl Refusal {
     /// Kafka's code, as it stands in responses.
     pub const fn code(self) -> i16 {
         self.kafka().code()
+    }
+}
+
+const fn of_group(error: GroupError) -> ResponseError {
+    use ResponseError as Kafka;
+    match error {
+        GroupError::UnknownMember => Kafka::UnknownMemberId,
+        GroupError::FencedInstance => Kafka::FencedInstanceId,
+        GroupError::IllegalGeneration => Kafka::IllegalGeneration,
+        GroupError::InconsistentProtocol => Kafka::InconsistentGroupProtocol,
+        GroupError::RebalanceInProgress => Kafka::RebalanceInProgress,
+        GroupError::MemberIdRequired => Kafka::MemberIdRequired,
+        GroupError::Full => Kafka::GroupMaxSizeReached,
+        GroupError::InvalidSessionTimeout => Kafka::InvalidSessionTimeout,
+        GroupError::TooLarge => Kafka::InvalidRequest,
+        // Clients look for the coordinator anew, and find the group in whatever state it is in there.
+        GroupError::Unavailable | GroupError::Gone => Kafka::CoordinatorNotAvailable,
+        GroupError::NotCoordinator => Kafka::NotCoordinator,
+        GroupError::NotEmpty => Kafka::NonEmptyGroup,
+    }
+}
+
+impl From<GroupError> for Refusal {
+    fn from(error: GroupError) -> Self {
+        Self::Group(error)
     }
 }
 
@@ -234,5 +260,7 @@ mod tests {
         assert_eq!(Refusal::GatewayBehind.code(), 78);
         assert_eq!(Refusal::from(BatchError::Magic(1)).code(), 87);
         assert_eq!(Refusal::from(BatchError::Truncated).code(), 2);
+        assert_eq!(Refusal::from(GroupError::MemberIdRequired).code(), 79);
+        assert_eq!(Refusal::from(GroupError::UnknownMember).code(), 25);
     }
 }
