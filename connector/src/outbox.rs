@@ -1,0 +1,136 @@
+//! What this organisation sent. A batch is on the medium here before anything of it can be on a ledger.
+
+use crate::payload::{Payload, Verified};
+use crate::shelf::Shelf;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::sync::Arc;
+use waybill_ledger::contract::Grant;
+use waybill_types::{Commitment, NodeId, Salt};
+
+/// Proof that a batch is durable in the outbox: the metadata of a `Send` is made from it, and only
+/// [`Outbox::keep`] makes one.
+#[derive(Debug)]
+pub struct Stored {
+    commitment: Commitment,
+    size_bytes: u32,
+    connector: NodeId,
+}
+
+impl Stored {
+    /// The salted commitment to the canonical batch.
+    pub fn commitment(&self) -> Commitment {
+        self.commitment
+    }
+
+    /// The canonical batch's size in bytes.
+    pub fn size_bytes(&self) -> u32 {
+        self.size_bytes
+    }
+
+    /// The node whose connector holds the batch.
+    pub fn connector(&self) -> NodeId {
+        self.connector
+    }
+}
+
+/// Why a batch was not kept. Nothing is on any ledger then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeepError {
+    /// The batch is empty or above the connector's limit.
+    #[error("a batch of {size_bytes} bytes is not within 1 and {limit}")]
+    ClientSent {
+        /// The batch's size.
+        size_bytes: usize,
+        /// The largest that is taken.
+        limit: usize,
+    },
+    /// The system gives no random bytes for a salt.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a batch of our own cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutboxError {
+    /// It is damaged on its medium: detected, never served. Others are not concerned.
+    #[error("the payload of {commitment} is damaged in the outbox")]
+    Corrupt {
+        /// Which payload.
+        commitment: Commitment,
+    },
+    /// It is not there: never kept by this connector, or removed by retention.
+    #[error("the outbox has no payload of {commitment}")]
+    Missing {
+        /// Which payload.
+        commitment: Commitment,
+    },
+    /// The store does not answer.
+    #[error("the outbox does not answer: {0}")]
+    StoreUnavailable(StoreError),
+}
+
+/// Keeps what this organisation sent.
+#[derive(Debug)]
+pub struct Outbox {
+    shelf: Shelf,
+    node: NodeId,
+    batch_bytes_limit: usize,
+    random: SystemRandom,
+}
+
+impl Outbox {
+    /// The outbox of `node` on a store.
+    pub fn new(node: NodeId, store: Arc<dyn Store>, cache_bytes_limit: usize, batch_bytes_limit: usize) -> Self {
+        let shelf = Shelf::new("outbox", store, cache_bytes_limit);
+        let batch_bytes_limit = batch_bytes_limit.min(u32::MAX as usize);
+        Outbox { shelf, node, batch_bytes_limit, random: SystemRandom::new() }
+    }
+
+    /// Salts, commits to and durably keeps the canonical batch that `parts` make up together. Many calls may be under
+    /// way at once and share their syncs; the parts are not copied.
+    pub async fn keep(&self, parts: Vec<Bytes>) -> Result<Stored, KeepError> {
+        let size_bytes: usize = parts.iter().map(Bytes::len).sum();
+        if size_bytes == 0 || size_bytes > self.batch_bytes_limit {
+            return Err(KeepError::ClientSent { size_bytes, limit: self.batch_bytes_limit });
+        }
+        let mut salt = [0; 32];
+        self.random.fill(&mut salt).map_err(|_| KeepError::NoRandomness)?;
+        let own = Payload::hash(parts, Salt(salt)).await.into_own();
+        let commitment = own.commitment();
+        self.shelf.keep(own).await?;
+        Ok(Stored { commitment, size_bytes: size_bytes as u32, connector: self.node })
+    }
+
+    /// The batch that the contract has allowed a reader, verified against the ledger's commitment.
+    pub async fn read(&self, grant: &Grant) -> Result<Verified, OutboxError> {
+        self.read_committed(grant.entry().send.commitment).await
+    }
+
+    pub(crate) async fn read_committed(&self, commitment: Commitment) -> Result<Verified, OutboxError> {
+        match self.shelf.read(commitment).await {
+            Ok(Some(payload)) => Ok(payload),
+            Ok(None) => Err(OutboxError::Missing { commitment }),
+            Err(StoreError::Corrupt(_)) => Err(OutboxError::Corrupt { commitment }),
+            Err(error) => Err(OutboxError::StoreUnavailable(error)),
+        }
+    }
+
+    /// The salt of a batch of our own, to check a receiver's claim.
+    pub(crate) async fn salt(&self, commitment: Commitment) -> Result<Salt, OutboxError> {
+        match self.shelf.salt(commitment).await {
+            Ok(Some(salt)) => Ok(salt),
+            Ok(None) => Err(OutboxError::Missing { commitment }),
+            Err(StoreError::Corrupt(_)) => Err(OutboxError::Corrupt { commitment }),
+            Err(error) => Err(OutboxError::StoreUnavailable(error)),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        self.shelf.close().await;
+    }
+}

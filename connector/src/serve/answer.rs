@@ -1,0 +1,375 @@
+//! One request: who asks, what for, may he, and the bytes.
+
+use super::Server;
+use super::body::{AnswerBody, ChunkSender, ReceiverGone};
+use super::limits::{Share, try_take};
+use super::range::{self, Wanted};
+use crate::consignment::Consignment;
+use crate::evidence::Event;
+use crate::outbox::OutboxError;
+use crate::payload::Verified;
+use crate::permissions::Refusal;
+use crate::request::{PULL_HEADER, RequestError, SignedPullRequest};
+use crate::wire::{ERROR_HEADER, ErrorCode, FRAME_HEAD_BYTES, Route, SALT_BYTES, etag};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE, RETRY_AFTER,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use metrics::counter;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use waybill_ledger::contract::RefuseReason;
+use waybill_ledger::identity::Peer;
+use waybill_types::{LedgerId, Offset};
+
+/// Pieces below this are copied together: one write for many small batches.
+const COPY_BELOW_BYTES: usize = 16 << 10;
+
+/// Answers one request. There is an answer to everything.
+pub(super) async fn answer(
+    server: Arc<Server>,
+    peer: Arc<Peer>,
+    share: Arc<Share>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let answered = try_answer(server, peer.clone(), share, request).await;
+    answered.unwrap_or_else(|error| {
+        counter!("waybill_connector_pulls_refused_total", "code" => error.code()).increment(1);
+        tracing::debug!(org = %peer.org, node = %peer.node, code = error.code(), "a pull is refused");
+        error_answer(error)
+    })
+}
+
+async fn try_answer(
+    server: Arc<Server>,
+    peer: Arc<Peer>,
+    share: Arc<Share>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, ErrorCode> {
+    let (head, body) = request.into_parts();
+    let route = Route::parse(head.uri.path()).ok_or(ErrorCode::BadRequest)?;
+    let (Route::Batch(ledger, _) | Route::Batches(ledger)) = route;
+    let signed = signed_request(&server, &peer, &head.headers).map_err(|error| {
+        tracing::info!(org = %peer.org, node = %peer.node, %error, "a pull request is refused");
+        ErrorCode::BadPullRequest
+    })?;
+    if signed.request.ledger != ledger {
+        return Err(ErrorCode::BadPullRequest);
+    }
+    let turn = try_take(&share.pulls).ok_or(ErrorCode::Busy)?;
+    let pull = Pull { server, peer, share, ledger, signed: Arc::new(signed), _turn: turn };
+    match (head.method, route) {
+        (Method::GET, Route::Batch(_, offset)) => pull.answer_one(offset, &head.headers).await,
+        (Method::POST, Route::Batches(_)) => {
+            let offsets = pull.read_offsets(body).await?;
+            pull.answer_many(offsets).await
+        }
+        _ => Err(ErrorCode::BadRequest),
+    }
+}
+
+fn signed_request(server: &Server, peer: &Peer, headers: &HeaderMap) -> Result<SignedPullRequest, RequestError> {
+    let mut values = headers.get_all(PULL_HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(RequestError::Missing) };
+    let signed = SignedPullRequest::from_header(value.as_bytes())?;
+    let limit = server.options.clock_skew_limit;
+    signed.check(peer, &server.directory, server.network, server.identity.node, limit)?;
+    Ok(signed)
+}
+
+/// A request that stands.
+struct Pull {
+    server: Arc<Server>,
+    peer: Arc<Peer>,
+    share: Arc<Share>,
+    ledger: LedgerId,
+    signed: Arc<SignedPullRequest>,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// A batch that may be served, in memory that is accounted for.
+struct Fetched {
+    batch: Consignment,
+    payload: Verified,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Why the middle of an answer is its end.
+enum Stop {
+    ReceiverGone,
+    Revoked,
+}
+
+impl From<ReceiverGone> for Stop {
+    fn from(_: ReceiverGone) -> Self {
+        Stop::ReceiverGone
+    }
+}
+
+impl Pull {
+    /// Asks our own node, then the outbox.
+    async fn fetch(&self, offset: Offset) -> Result<Fetched, ErrorCode> {
+        let signed = &self.signed.request;
+        if !(signed.first..=signed.last).contains(&offset) {
+            return Err(ErrorCode::BadPullRequest);
+        }
+        let grant = self.server.permissions.authorise(&self.peer.org, self.ledger, offset).map_err(|refusal| {
+            if refusal == Refusal::Denied {
+                self.note_refusal(offset, RefuseReason::NotAReader);
+            }
+            ErrorCode::Refused(refusal)
+        })?;
+        let batch = Consignment::from(&grant);
+        if *grant.reader() != self.peer.org || batch.ledger != self.ledger || batch.first != offset {
+            return Err(ErrorCode::Refused(Refusal::NoBatch));
+        }
+        if batch.connector != self.server.identity.node {
+            return Err(ErrorCode::Elsewhere);
+        }
+        let memory = self.share.bytes.take(u64::from(batch.size_bytes)).await;
+        match self.server.outbox.read(&grant).await {
+            Ok(payload) => Ok(Fetched { batch, payload, _memory: memory }),
+            Err(OutboxError::Corrupt { .. }) => {
+                self.note_refusal(offset, RefuseReason::PayloadCorrupt);
+                Err(ErrorCode::Corrupt)
+            }
+            Err(OutboxError::Missing { .. }) => {
+                self.note_refusal(offset, RefuseReason::PayloadMissing);
+                Err(ErrorCode::Missing)
+            }
+            Err(OutboxError::StoreUnavailable(_)) => Err(ErrorCode::Unavailable),
+        }
+    }
+
+    fn note_refusal(&self, offset: Offset, reason: RefuseReason) {
+        let (ledger, to) = (self.ledger, self.peer.org.clone());
+        self.server.evidence.note_if_room(Event::Refused { ledger, to, offset, reason });
+    }
+
+    /// Whether the receiver may still have the batch.
+    fn still_allowed(&self, offset: Offset) -> bool {
+        self.server.permissions.authorise(&self.peer.org, self.ledger, offset).is_ok()
+    }
+
+    async fn answer_one(self, offset: Offset, headers: &HeaderMap) -> Result<Response<AnswerBody>, ErrorCode> {
+        let fetched = self.fetch(offset).await?;
+        let length = fetched.payload.size_bytes() + SALT_BYTES;
+        let tag = etag(&fetched.batch.commitment);
+        let unchanged = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_bytes());
+        let asked = headers.get(RANGE).filter(|_| unchanged).map(HeaderValue::as_bytes);
+        let (first, last, status) = match range::parse(asked, length) {
+            Wanted::All => (0, length - 1, StatusCode::OK),
+            Wanted::Range(first, last) => (first, last, StatusCode::PARTIAL_CONTENT),
+            Wanted::Unsatisfiable => return Err(ErrorCode::Range),
+        };
+        let (chunks, body) = AnswerBody::stream(Some((last - first + 1) as u64), self.server.options.chunk_timeout);
+        let mut answer = payload_answer(status, body);
+        insert(&mut answer, ETAG, &tag);
+        insert(&mut answer, ACCEPT_RANGES, "bytes");
+        if status == StatusCode::PARTIAL_CONTENT {
+            insert(&mut answer, CONTENT_RANGE, &format!("bytes {first}-{last}/{length}"));
+        }
+        tokio::spawn(self.send_one(fetched, first, last, chunks));
+        Ok(answer)
+    }
+
+    /// Sends bytes `first..=last` of batch and salt.
+    async fn send_one(self, fetched: Fetched, first: usize, last: usize, chunks: ChunkSender) {
+        let mut outgoing = Outgoing::new(chunks, self.server.options.chunk_bytes);
+        let whole_end = fetched.payload.size_bytes() + SALT_BYTES - 1;
+        let salt = Bytes::copy_from_slice(&fetched.payload.salt().0);
+        let mut skip = first;
+        let mut left = last - first + 1;
+        let mut sent = Ok(());
+        for piece in fetched.payload.parts().iter().chain([&salt]) {
+            let from = skip.min(piece.len());
+            let to = piece.len().min(from + left);
+            (skip, left) = (skip - from, left - (to - from));
+            sent = outgoing.push(piece.slice(from..to), || self.still_allowed(fetched.batch.first)).await;
+            if sent.is_err() {
+                break;
+            }
+        }
+        if sent.is_ok() {
+            sent = outgoing.flush(|| self.still_allowed(fetched.batch.first)).await;
+        }
+        // Whoever has the salt has been served, whether in one request or in several.
+        if sent.is_ok() && last == whole_end {
+            outgoing.note_end(&fetched.batch);
+        }
+        self.end(outgoing, sent).await;
+    }
+
+    /// First offsets, ascending; not more than allowed, within reasonable time.
+    async fn read_offsets(&self, body: Incoming) -> Result<Vec<Offset>, ErrorCode> {
+        let options = &self.server.options;
+        let body = Limited::new(body, 8 * options.batches_per_request_limit).collect();
+        let read = timeout(options.request_timeout, body).await.map_err(|_| ErrorCode::BadRequest)?;
+        let mut bytes = read.map_err(|_| ErrorCode::BadRequest)?.to_bytes();
+        if bytes.is_empty() || bytes.len() % 8 != 0 {
+            return Err(ErrorCode::BadRequest);
+        }
+        let mut offsets = Vec::with_capacity(bytes.len() / 8);
+        while bytes.has_remaining() {
+            offsets.push(bytes.get_i64());
+        }
+        if offsets.is_sorted_by(|left, right| left < right) { Ok(offsets) } else { Err(ErrorCode::BadRequest) }
+    }
+
+    /// The first batch decides about the status; a later one that cannot be served ends the answer before it.
+    async fn answer_many(self, offsets: Vec<Offset>) -> Result<Response<AnswerBody>, ErrorCode> {
+        let first = *offsets.first().ok_or(ErrorCode::BadRequest)?;
+        let fetched = self.fetch(first).await?;
+        let (chunks, body) = AnswerBody::stream(None, self.server.options.chunk_timeout);
+        tokio::spawn(self.send_many(fetched, offsets, chunks));
+        Ok(payload_answer(StatusCode::OK, body))
+    }
+
+    async fn send_many(self, first: Fetched, offsets: Vec<Offset>, chunks: ChunkSender) {
+        let mut outgoing = Outgoing::new(chunks, self.server.options.chunk_bytes);
+        let mut last = first.batch.first;
+        let mut sent = self.send_framed(&mut outgoing, first).await;
+        for offset in offsets.into_iter().skip(1) {
+            if sent.is_err() {
+                break;
+            }
+            let Ok(fetched) = self.fetch(offset).await else { break };
+            last = offset;
+            sent = self.send_framed(&mut outgoing, fetched).await;
+        }
+        if sent.is_ok() {
+            sent = outgoing.flush(|| self.still_allowed(last)).await;
+        }
+        self.end(outgoing, sent).await;
+    }
+
+    async fn send_framed(&self, outgoing: &mut Outgoing, fetched: Fetched) -> Result<(), Stop> {
+        let mut head = BytesMut::with_capacity(FRAME_HEAD_BYTES);
+        head.put_i64(fetched.batch.first);
+        head.put_u32(fetched.batch.size_bytes);
+        let salt = Bytes::copy_from_slice(&fetched.payload.salt().0);
+        for piece in [&head.freeze()].into_iter().chain(fetched.payload.parts()).chain([&salt]) {
+            outgoing.push(piece.clone(), || self.still_allowed(fetched.batch.first)).await?;
+        }
+        outgoing.note_end(&fetched.batch);
+        Ok(())
+    }
+
+    /// Ends the body, so that the receiver can tell a whole answer from a cut one, and reports what was served.
+    async fn end(self, mut outgoing: Outgoing, sent: Result<(), Stop>) {
+        let whole = sent.is_ok() && outgoing.chunks.taken().await.is_ok();
+        for (first, last) in outgoing.served(whole) {
+            let request = self.signed.clone();
+            self.server.evidence.note(Event::Retrieved { first, last, request }).await;
+        }
+        if let Err(Stop::Revoked) = sent {
+            tracing::info!(org = %self.peer.org, ledger = %self.ledger, "a pull is cut: permission was revoked");
+            outgoing.chunks.abort("permission was revoked").await;
+        }
+    }
+}
+
+/// Chunks on their way, and which batches they complete.
+struct Outgoing {
+    chunks: ChunkSender,
+    chunk_bytes: usize,
+    pending: BytesMut,
+    sent_chunks: usize,
+    /// Served offsets, and after how many chunks the last byte of them is out.
+    ends: Vec<(Offset, Offset, usize)>,
+}
+
+impl Outgoing {
+    fn new(chunks: ChunkSender, chunk_bytes: usize) -> Self {
+        let chunk_bytes = chunk_bytes.max(1);
+        Outgoing { chunks, chunk_bytes, pending: BytesMut::new(), sent_chunks: 0, ends: Vec::new() }
+    }
+
+    /// Queues a piece. Every chunk is sent only while `allowed`.
+    async fn push(&mut self, mut piece: Bytes, allowed: impl Fn() -> bool) -> Result<(), Stop> {
+        if piece.len() < COPY_BELOW_BYTES.min(self.chunk_bytes) {
+            self.pending.extend_from_slice(&piece);
+            if self.pending.len() < self.chunk_bytes {
+                return Ok(());
+            }
+            return self.flush(allowed).await;
+        }
+        self.flush(&allowed).await?;
+        while !piece.is_empty() {
+            let chunk = piece.split_to(piece.len().min(self.chunk_bytes));
+            self.send_if(chunk, &allowed).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, allowed: impl Fn() -> bool) -> Result<(), Stop> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.pending.split().freeze();
+        self.send_if(chunk, &allowed).await
+    }
+
+    async fn send_if(&mut self, chunk: Bytes, allowed: impl Fn() -> bool) -> Result<(), Stop> {
+        if !allowed() {
+            return Err(Stop::Revoked);
+        }
+        let bytes = chunk.len() as u64;
+        self.chunks.send(chunk).await?;
+        self.sent_chunks += 1;
+        counter!("waybill_connector_served_bytes_total").increment(bytes);
+        Ok(())
+    }
+
+    /// All of `batch` has been pushed.
+    fn note_end(&mut self, batch: &Consignment) {
+        let unsent = usize::from(!self.pending.is_empty());
+        self.ends.push((batch.first, batch.last, self.sent_chunks + unsent));
+    }
+
+    /// The ranges of offsets that were served: all, if the answer is `whole`, or those that have certainly left for the
+    /// socket.
+    fn served(&mut self, whole: bool) -> Vec<(Offset, Offset)> {
+        let out = if whole { usize::MAX } else { self.sent_chunks.saturating_sub(super::body::QUEUED_CHUNKS) };
+        let mut ranges: Vec<(Offset, Offset)> = Vec::new();
+        for (first, last, _) in self.ends.drain(..).filter(|(.., chunks)| *chunks <= out) {
+            match ranges.last_mut() {
+                Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
+                _ => ranges.push((first, last)),
+            }
+        }
+        ranges
+    }
+}
+
+fn payload_answer(status: StatusCode, body: AnswerBody) -> Response<AnswerBody> {
+    counter!("waybill_connector_pulls_served_total").increment(1);
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    insert(&mut answer, CONTENT_TYPE, "application/octet-stream");
+    answer
+}
+
+/// The code for connectors, a sentence for people.
+fn error_answer(error: ErrorCode) -> Response<AnswerBody> {
+    let json = format!("{{\"error\":\"{}\",\"message\":\"{}\"}}\n", error.code(), error.sentence());
+    let mut answer = Response::new(AnswerBody::Whole(Bytes::from(json)));
+    *answer.status_mut() = error.status();
+    insert(&mut answer, CONTENT_TYPE, "application/json");
+    insert(&mut answer, ERROR_HEADER, error.code());
+    if matches!(error, ErrorCode::Busy | ErrorCode::Unavailable | ErrorCode::Refused(Refusal::NotReached)) {
+        insert(&mut answer, RETRY_AFTER, "1");
+    }
+    answer
+}
+
+/// Header values are made of visible ASCII here; one that were not would be left out.
+fn insert(answer: &mut Response<AnswerBody>, name: impl hyper::header::IntoHeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        answer.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,94 @@
+//! An answer's body, fed by the task that asks for permission, reads and cuts.
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Chunks between the task and the socket.
+pub(super) const QUEUED_CHUNKS: usize = 2;
+
+/// The body that HTTP sends.
+#[derive(Debug)]
+pub(super) enum AnswerBody {
+    /// At hand; empty once it is taken.
+    Whole(Bytes),
+    /// Made while it is sent; `left` is how much is to come, where that is known.
+    Stream { chunks: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
+}
+
+/// The task's end of a streamed body. If it is dropped, the body ends; [`abort`](Self::abort) makes the receiver see
+/// that it is not whole.
+#[derive(Debug)]
+pub(super) struct ChunkSender {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    timeout: Duration,
+}
+
+/// The receiver went away, or accepts nothing.
+#[derive(Debug)]
+pub(super) struct ReceiverGone;
+
+impl AnswerBody {
+    /// A body and the end to feed it; each chunk must be accepted within `timeout`.
+    pub fn stream(length: Option<u64>, timeout: Duration) -> (ChunkSender, Self) {
+        let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
+        (ChunkSender { chunks: sender, timeout }, AnswerBody::Stream { chunks, left: length })
+    }
+}
+
+impl ChunkSender {
+    pub async fn send(&self, chunk: Bytes) -> Result<(), ReceiverGone> {
+        match timeout(self.timeout, self.chunks.send(Ok(chunk))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ReceiverGone),
+        }
+    }
+
+    /// Resolves when every chunk was taken out to be written to the socket.
+    pub async fn taken(&self) -> Result<(), ReceiverGone> {
+        match timeout(self.timeout, self.chunks.reserve_many(QUEUED_CHUNKS)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ReceiverGone),
+        }
+    }
+
+    /// Ends the body so that the receiver sees it was cut: the connection is closed without HTTP's end of it.
+    pub async fn abort(self, reason: &'static str) {
+        let _ = timeout(self.timeout, self.chunks.send(Err(io::Error::other(reason)))).await;
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Stream { chunks, left } => chunks.poll_recv(context).map(|chunk| {
+                if let (Some(Ok(chunk)), Some(left)) = (&chunk, left) {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                }
+                Some(chunk?.map(Frame::data))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, AnswerBody::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
+            AnswerBody::Stream { left: None, .. } => SizeHint::new(),
+        }
+    }
+}

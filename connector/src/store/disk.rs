@@ -1,0 +1,256 @@
+//! The store on disk: the journal's segment files, group commit, an index in sled.
+//!
+//! A record is `canonical batch | salt[32] | commitment[32]`; its stream id is the first half of the commitment, so
+//! that the index can be rebuilt from record headers. The salt stands behind the batch here too.
+
+use super::index::{Index, Key};
+use super::{Kept, Pending, Record, Store, StoreError};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+use waybill_ledger::journal::{self, AppendError, Journal, Position, ReadError, Scan, SyncMode};
+use waybill_types::{Commitment, Digest, Salt};
+
+/// Salt and commitment.
+const TRAILER_BYTES: usize = 64;
+
+/// What a disk store may use.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// The length of a segment file.
+    pub segment_bytes: u64,
+    /// Payload bytes on their way to the disk; above it, keeping waits.
+    pub queue_bytes_limit: usize,
+    /// Positions in memory; about 100 bytes each.
+    pub index_recent_limit: usize,
+    /// Whether a payload counts as kept only when it is synced.
+    pub sync: bool,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        DiskOptions { segment_bytes: 64 << 20, queue_bytes_limit: 64 << 20, index_recent_limit: 1 << 15, sync: true }
+    }
+}
+
+/// Why a disk store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The segment files.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    /// The index, which may be deleted: it is rebuilt.
+    #[error("the index cannot be written: {0}")]
+    Index(#[from] sled::Error),
+}
+
+/// Payloads in segment files.
+#[derive(Debug)]
+pub struct DiskStore {
+    journal: Arc<Journal>,
+    index: Arc<Index>,
+    queue: Arc<Semaphore>,
+    queue_bytes_limit: usize,
+}
+
+impl DiskStore {
+    /// Opens the store in `dir`; `name` is for metrics and messages, `tree` for this store's index alone. Blocks.
+    pub fn open(name: &str, dir: &Path, tree: sled::Tree, options: &DiskOptions) -> Result<Self, OpenError> {
+        let index = Index::new(tree, options.index_recent_limit);
+        let mark = index.mark()?;
+        let journal = match open_journal(name, dir, mark, &index, options) {
+            // The record at the mark was there when the mark was made. If nothing is there now, this is another journal.
+            Ok((_, 0)) if mark.is_some() => None,
+            Err(OpenError::Journal(journal::OpenError::EndsBefore { .. })) => None,
+            opened => Some(opened?.0),
+        };
+        let journal = match journal {
+            Some(journal) => journal,
+            None => {
+                tracing::warn!(store = name, "the payload index speaks of another journal and is rebuilt");
+                index.clear()?;
+                open_journal(name, dir, None, &index, options)?.0
+            }
+        };
+        let queue_bytes_limit = options.queue_bytes_limit.clamp(1, u32::MAX as usize);
+        let queue = Arc::new(Semaphore::new(queue_bytes_limit));
+        Ok(DiskStore { journal: Arc::new(journal), index: Arc::new(index), queue, queue_bytes_limit })
+    }
+
+    async fn append(&self, record: Record) -> Result<(), StoreError> {
+        let size_bytes = record.size_bytes();
+        if u32::try_from(size_bytes + TRAILER_BYTES).is_err() {
+            return Err(StoreError::TooLarge { size_bytes });
+        }
+        self.room_in_index().await;
+        let room = self.queue.clone().acquire_many_owned(size_bytes.clamp(1, self.queue_bytes_limit) as u32).await;
+        let room = room.map_err(|_| closed())?;
+        let key = Key::from(&record.commitment);
+        let mut parts = record.parts;
+        parts.push(trailer(&record.salt, &record.commitment));
+        let (durable, is_durable) = oneshot::channel();
+        let index = self.index.clone();
+        let appended = self.journal.append(key.stream(), parts, move |position| {
+            index.insert(key, position);
+            drop(room);
+            // Nobody may be waiting any more; the payload is kept all the same.
+            let _ = durable.send(());
+        });
+        appended.map_err(|error| match error {
+            AppendError::RecordTooLarge { .. } => StoreError::TooLarge { size_bytes },
+            AppendError::QueueFull { .. } | AppendError::Closed => StoreError::Unavailable(error.to_string()),
+        })?;
+        is_durable.await.map_err(|_| closed())?;
+        self.move_positions();
+        Ok(())
+    }
+
+    async fn room_in_index(&self) {
+        loop {
+            let moved = self.index.moved();
+            self.move_positions();
+            if self.index.has_room() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    /// Lets positions go to sled when memory holds enough of them, on a thread where it delays nobody.
+    fn move_positions(&self) {
+        if self.index.claim_move() {
+            let index = self.index.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = index.move_to_sled() {
+                    tracing::error!(%error, "the payload index cannot be written; it will be rebuilt at the next start");
+                }
+            });
+        }
+    }
+
+    /// Runs `work` with the payload's position on a thread that may block.
+    async fn at<T: Send + 'static>(
+        &self,
+        commitment: Commitment,
+        work: impl FnOnce(&Journal, Position) -> Result<Option<T>, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let (index, journal) = (self.index.clone(), self.journal.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let position = index.position(Key::from(&commitment));
+            match position.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+                Some(position) => work(&journal, position),
+                None => Ok(None),
+            }
+        });
+        task.await.map_err(|_| closed())?
+    }
+}
+
+impl Store for DiskStore {
+    fn keep(&self, record: Record) -> Pending<'_, Result<(), StoreError>> {
+        Box::pin(self.append(record))
+    }
+
+    fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>> {
+        Box::pin(self.at(commitment, move |journal, position| match journal.read(position) {
+            Ok(record) => split(record, &commitment).map(Some),
+            Err(error) => gone_or(error),
+        }))
+    }
+
+    fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>> {
+        Box::pin(self.at(commitment, move |journal, position| {
+            let length = match journal.payload_bytes(position) {
+                Ok(length) => u64::from(length),
+                Err(error) => return gone_or(error),
+            };
+            let from = length.saturating_sub(TRAILER_BYTES as u64);
+            match journal.read_range(position, from, TRAILER_BYTES) {
+                Ok(trailer) => split(trailer, &commitment).map(|kept| Some(kept.salt)),
+                Err(error) => gone_or(error),
+            }
+        }))
+    }
+
+    fn close(&self) -> Pending<'_, ()> {
+        let (journal, index) = (self.journal.clone(), self.index.clone());
+        self.queue.close();
+        Box::pin(async move {
+            let task = tokio::task::spawn_blocking(move || {
+                journal.close();
+                index.move_to_sled()
+            });
+            if let Ok(Err(error)) = task.await {
+                tracing::error!(%error, "the payload index cannot be written; it will be rebuilt at the next start");
+            }
+        })
+    }
+}
+
+/// Opens the journal and notes in the index what lies behind `mark`; tells how many records that were.
+fn open_journal(
+    name: &str,
+    dir: &Path,
+    mark: Option<Position>,
+    index: &Index,
+    options: &DiskOptions,
+) -> Result<(Journal, u64), OpenError> {
+    let mut found = 0;
+    let journal_options = journal::Options {
+        segment_bytes: options.segment_bytes,
+        sync: if options.sync { SyncMode::Always } else { SyncMode::Os },
+        scan: Scan::Headers,
+        // From the beginning of the mark's segment: without syncs, a crash may have taken back the end of it.
+        scan_from: mark.map(|mark| Position { segment: mark.segment, offset: 0 }),
+        // Never met: the semaphore lets less in, and the journal lets go of bytes before it says that they are durable.
+        queue_bytes_limit: 2 * options.queue_bytes_limit as u64 + (64 << 20),
+        // A spare keeps the bytes of payloads that retention has removed.
+        spare_segments: 0,
+        ..journal::Options::new(name)
+    };
+    let journal = Journal::open(dir, journal_options, &mut |record| {
+        found += 1;
+        index.insert(Key::from(record.stream), record.position);
+        if index.claim_move() {
+            index.move_to_sled()?;
+        }
+        Ok(())
+    })?;
+    Ok((journal, found))
+}
+
+fn trailer(salt: &Salt, commitment: &Commitment) -> Bytes {
+    let mut trailer = BytesMut::with_capacity(TRAILER_BYTES);
+    trailer.put_slice(&salt.0);
+    trailer.put_slice(&commitment.0.0);
+    trailer.freeze()
+}
+
+/// Takes a record apart.
+fn split(mut record: Bytes, expected: &Commitment) -> Result<Kept, StoreError> {
+    let Some(batch_bytes) = record.len().checked_sub(TRAILER_BYTES) else {
+        return Err(StoreError::Corrupt("the record is shorter than its trailer".into()));
+    };
+    let trailer = record.split_off(batch_bytes);
+    let (mut salt, mut commitment) = ([0; 32], [0; 32]);
+    salt.copy_from_slice(&trailer[..32]);
+    commitment.copy_from_slice(&trailer[32..]);
+    if Commitment(Digest(commitment)) != *expected {
+        return Err(StoreError::Corrupt("the record is of another payload".into()));
+    }
+    Ok(Kept { batch: record, salt: Salt(salt) })
+}
+
+/// A segment that retention removed holds nothing any more; everything else is an error.
+fn gone_or<T>(error: ReadError) -> Result<Option<T>, StoreError> {
+    match error {
+        ReadError::UnknownSegment { .. } => Ok(None),
+        ReadError::Corrupt { .. } => Err(StoreError::Corrupt(error.to_string())),
+        ReadError::Io { .. } => Err(StoreError::Unavailable(error.to_string())),
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("closed".into())
+}
