@@ -1,0 +1,222 @@
+//! The Kafka protocol by hand: for bytes that no client would send, and for bytes that no client would show.
+//!
+//! Only old, non-flexible versions are written here, plainly and field by field; the stories say what they mean.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// API keys used by the stories.
+pub mod api {
+    /// Produce.
+    pub const PRODUCE: i16 = 0;
+    /// Fetch.
+    pub const FETCH: i16 = 1;
+    /// Metadata.
+    pub const METADATA: i16 = 3;
+    /// ApiVersions.
+    pub const API_VERSIONS: i16 = 18;
+}
+
+/// A connection that sends what it is told.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+}
+
+impl Wire {
+    /// Connects to a Kafka listener.
+    pub fn connect(broker: &str) -> Self {
+        let stream = TcpStream::connect(broker).unwrap_or_else(|error| panic!("{broker}: {error}"));
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream }
+    }
+
+    /// Sends bytes as they are. A node that has already closed the connection is no failure of the sender.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends a frame: a length and these bytes.
+    pub fn send(&mut self, frame: &[u8]) {
+        self.send_raw(&[&i32::try_from(frame.len()).expect("a small frame").to_be_bytes(), frame].concat());
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The next response without its length, or `None` when the node has closed the connection.
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        match self.stream.read_exact(&mut length) {
+            Ok(()) => {}
+            Err(error) if is_closed(&error) => return None,
+            Err(error) => panic!("neither an answer nor an end of the connection: {error}"),
+        }
+        let mut response = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length")];
+        self.stream.read_exact(&mut response).expect("a whole response");
+        Some(response)
+    }
+
+    /// The correlation id of the next response, or `None` at the end of the connection.
+    pub fn receive_correlation(&mut self) -> Option<i32> {
+        self.receive().map(|response| Fields(&response).i32())
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+}
+
+/// A request: header version 1 (key, version, correlation id, client id) and a body.
+pub fn request(api_key: i16, version: i16, correlation: i32, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(api_key.to_be_bytes());
+    frame.extend(version.to_be_bytes());
+    frame.extend(correlation.to_be_bytes());
+    put_string(&mut frame, "by hand");
+    frame.extend(body);
+    frame
+}
+
+/// A Metadata request, version 1, for one topic.
+pub fn metadata_request(correlation: i32, topic: &str) -> Vec<u8> {
+    let mut body = 1_i32.to_be_bytes().to_vec();
+    put_string(&mut body, topic);
+    request(api::METADATA, 1, correlation, &body)
+}
+
+/// A Fetch request, version 4, of one partition: at least one byte, within `wait_ms_max`.
+pub fn fetch_request(correlation: i32, topic: &str, partition: i32, offset: i64, wait_ms_max: i32) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend((-1_i32).to_be_bytes()); // a consumer, not a replica
+    body.extend(wait_ms_max.to_be_bytes());
+    body.extend(1_i32.to_be_bytes()); // min bytes
+    body.extend(50_000_000_i32.to_be_bytes()); // max bytes
+    body.push(0); // read uncommitted
+    body.extend(1_i32.to_be_bytes());
+    put_string(&mut body, topic);
+    body.extend(1_i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    body.extend(offset.to_be_bytes());
+    body.extend(50_000_000_i32.to_be_bytes()); // max bytes of the partition
+    request(api::FETCH, 4, correlation, &body)
+}
+
+/// A Produce request, version 3, of one record batch to one partition.
+pub fn produce_request(correlation: i32, acks: i16, topic: &str, partition: i32, batch: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend((-1_i16).to_be_bytes()); // no transaction
+    body.extend(acks.to_be_bytes());
+    body.extend(30_000_i32.to_be_bytes());
+    body.extend(1_i32.to_be_bytes());
+    put_string(&mut body, topic);
+    body.extend(1_i32.to_be_bytes());
+    body.extend(partition.to_be_bytes());
+    body.extend(i32::try_from(batch.len()).expect("a small batch").to_be_bytes());
+    body.extend(batch);
+    request(api::PRODUCE, 3, correlation, &body)
+}
+
+/// A record batch (magic 2) of one record without key, headers or compression.
+pub fn record_batch(value: &[u8]) -> Vec<u8> {
+    assert!(value.len() < 57, "one byte holds each length below");
+    let zigzag = |number: usize| u8::try_from(number * 2).expect("a small number");
+    let mut record = vec![0, 0, 0, 1, zigzag(value.len())]; // attributes, two deltas, null key
+    record.extend(value);
+    record.push(0); // no headers
+    record.insert(0, zigzag(record.len()));
+
+    let mut checked = Vec::new();
+    checked.extend(0_i16.to_be_bytes()); // attributes
+    checked.extend(0_i32.to_be_bytes()); // last offset delta
+    checked.extend(1_700_000_000_000_i64.to_be_bytes());
+    checked.extend(1_700_000_000_000_i64.to_be_bytes());
+    checked.extend((-1_i64).to_be_bytes()); // no producer id
+    checked.extend((-1_i16).to_be_bytes());
+    checked.extend((-1_i32).to_be_bytes());
+    checked.extend(1_i32.to_be_bytes());
+    checked.extend(record);
+
+    let mut batch = 0_i64.to_be_bytes().to_vec();
+    batch.extend(i32::try_from(checked.len() + 9).expect("a small batch").to_be_bytes());
+    batch.extend((-1_i32).to_be_bytes());
+    batch.push(2);
+    batch.extend(crc32c(&checked).to_be_bytes());
+    batch.extend(checked);
+    batch
+}
+
+/// The record batches of one partition from `offset` on, as they stand in a Fetch response of version 4.
+pub fn fetch_batches(broker: &str, topic: &str, partition: i32, offset: i64) -> Vec<u8> {
+    let mut wire = Wire::connect(broker);
+    wire.send(&fetch_request(1, topic, partition, offset, 5_000));
+    let response = wire.receive().expect("a response to Fetch");
+    let mut fields = Fields(&response);
+    assert_eq!(fields.i32(), 1, "correlation id");
+    fields.take(4); // throttle time
+    assert_eq!((fields.i32(), fields.string(), fields.i32(), fields.i32()), (1, topic.to_owned(), 1, partition));
+    assert_eq!(fields.i16(), 0, "error code of the partition");
+    fields.take(8 + 8); // high watermark, last stable offset
+    for _ in 0..fields.i32().max(0) {
+        fields.take(8 + 8); // aborted transactions
+    }
+    let bytes = fields.i32();
+    fields.take(usize::try_from(bytes).expect("records")).to_vec()
+}
+
+/// The codec (attributes, low three bits) of each record batch.
+pub fn codecs(mut batches: &[u8]) -> Vec<u8> {
+    let mut codecs = Vec::new();
+    while batches.len() >= 61 {
+        let length = Fields(&batches[8..]).i32();
+        codecs.push(batches[22] & 7);
+        batches = &batches[(12 + usize::try_from(length).expect("a batch length")).min(batches.len())..];
+    }
+    codecs
+}
+
+/// Reads a response field by field.
+#[derive(Debug)]
+pub struct Fields<'response>(pub &'response [u8]);
+
+impl<'response> Fields<'response> {
+    /// The next bytes.
+    pub fn take(&mut self, count: usize) -> &'response [u8] {
+        let (taken, rest) = self.0.split_at_checked(count).expect("a longer response");
+        self.0 = rest;
+        taken
+    }
+
+    /// A 16-bit number.
+    pub fn i16(&mut self) -> i16 {
+        i16::from_be_bytes(self.take(2).try_into().expect("two bytes"))
+    }
+
+    /// A 32-bit number.
+    pub fn i32(&mut self) -> i32 {
+        i32::from_be_bytes(self.take(4).try_into().expect("four bytes"))
+    }
+
+    /// A text with a 16-bit length.
+    pub fn string(&mut self) -> String {
+        let length = usize::try_from(self.i16()).expect("a text");
+        String::from_utf8(self.take(length).to_vec()).expect("text")
+    }
+}
+
+fn put_string(to: &mut Vec<u8>, text: &str) {
+    to.extend(i16::try_from(text.len()).expect("a short text").to_be_bytes());
+    to.extend(text.as_bytes());
+}
+
+/// CRC-32C bit by bit, so that the check does not come from the code under test.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, &byte| {
+        (0..8).fold(sum ^ u32::from(byte), |sum, _| (sum >> 1) ^ (0x82F6_3B78 & (sum & 1).wrapping_neg()))
+    })
+}
