@@ -32,4 +32,14 @@
 #![deny(clippy::unwrap_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+extern crate alloc;
+
+mod anchor;
+mod catch_up;
+mod clock;
+pub mod node;
 pub mod peers;
+pub mod raft;
+pub mod replica;
+
+pub use clock::Clock;

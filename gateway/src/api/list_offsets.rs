@@ -1,0 +1,106 @@
+//! ListOffsets, versions 1 to 8: the first offset (-2), the next (-1), that of the largest timestamp (-3), or the first
+//! *record* at or after a time. The ledger knows each batch's largest timestamp; inside the batch the records are read.
+
+use crate::batch::{self, Found};
+use crate::broker::{Broker, Partition};
+use crate::deliver;
+use crate::error::Refusal;
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use std::time::Duration;
+use tokio::time::Instant;
+use waybill_ledger::contract::may_read;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+/// The first offset that is on this node's disk: for us the earliest.
+const EARLIEST_LOCAL: i64 = -4;
+
+/// How long the payload may take in which a timestamp is looked for.
+const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers for each partition.
+pub async fn handle(broker: &Broker, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let found = match broker.partition(&topic.name, wanted.partition_index) {
+                Ok(partition) => find(broker, &partition, wanted).await,
+                Err(refusal) => Err(refusal),
+            };
+            let response = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+            partitions.push(match found {
+                Ok((offset, timestamp, epoch)) => {
+                    response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
+                }
+                Err(refusal) => response.with_error_code(refusal.code()).with_offset(-1).with_timestamp(-1),
+            });
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// Offset, timestamp (-1 where none was asked for) and leader epoch.
+async fn find(
+    broker: &Broker,
+    partition: &Partition,
+    wanted: &ListOffsetsPartition,
+) -> Result<(i64, i64, i32), Refusal> {
+    let reader = &partition.replica.reader;
+    let epoch = partition.leader_epoch();
+    if !may_read(&reader.config(), &broker.org) && wanted.timestamp != LATEST && wanted.timestamp != EARLIEST {
+        return Err(Refusal::TopicDenied);
+    }
+    partition.check_leader_epoch(wanted.current_leader_epoch)?;
+    let by_time = |timestamp| reader.entry_for_timestamp(timestamp).map_err(|error| {
+        tracing::error!(%error, "the ledger cannot be read");
+        Refusal::Internal
+    });
+    match wanted.timestamp {
+        LATEST => Ok((reader.high_watermark(), -1, epoch)),
+        EARLIEST | EARLIEST_LOCAL => Ok((reader.log_start_offset(), -1, epoch)),
+        MAX_TIMESTAMP => {
+            let latest = reader.max_timestamp_entry().map_err(|error| {
+                tracing::error!(%error, "the ledger cannot be read");
+                Refusal::Internal
+            })?;
+            let Some(entry) = latest else { return Ok((-1, -1, -1)) };
+            let timestamp = entry.max_timestamp_ms();
+            locate(broker, partition, &entry, timestamp, epoch).await
+        }
+        timestamp if timestamp >= 0 => match by_time(timestamp)? {
+            Some(entry) => locate(broker, partition, &entry, timestamp, epoch).await,
+            None => Ok((-1, -1, -1)),
+        },
+        _ => Err(Refusal::InvalidRequest),
+    }
+}
+
+/// The first record of the batch at or after the time.
+async fn locate(
+    broker: &Broker,
+    partition: &Partition,
+    entry: &std::sync::Arc<waybill_ledger::partition::Entry>,
+    timestamp_ms: i64,
+    epoch: i32,
+) -> Result<(i64, i64, i32), Refusal> {
+    if entry.log_append_time {
+        return Ok((entry.base_offset, entry.max_timestamp_ms(), epoch));
+    }
+    let batch = deliver::payload(broker, partition, entry, Instant::now() + PAYLOAD_TIMEOUT).await?;
+    match batch::first_at_or_after(&batch, timestamp_ms) {
+        Ok(Some(Found { offset_delta, timestamp_ms })) => {
+            Ok((entry.base_offset + i64::from(offset_delta), timestamp_ms, epoch))
+        }
+        // The header claims a later time than any record has: the batch's end is the closest truth.
+        Ok(None) => Ok((entry.last_offset(), entry.max_timestamp_ms(), epoch)),
+        Err(error) => {
+            tracing::warn!(ledger = %entry.ledger, offset = entry.base_offset, %error, "records cannot be read");
+            Ok((entry.base_offset, entry.max_timestamp_ms(), epoch))
+        }
+    }
+}

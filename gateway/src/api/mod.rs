@@ -1,0 +1,102 @@
+//! The Kafka APIs: one file each, named after the API. Each says which versions it serves and what is particular to them.
+
+mod create_topics;
+mod delete_topics;
+mod fetch;
+mod find_coordinator;
+mod groups;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod produce;
+pub mod versions;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::connection::ConnectionError;
+use crate::frame::RequestHeader;
+use crate::request::Request;
+use crate::response::{EncodeError, Response};
+use crate::versions::Api;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+/// What is known of a request besides its body.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The version in which it was asked and is answered.
+    pub version: i16,
+    /// Ties the answer to the question.
+    pub correlation_id: i32,
+    /// What the client calls itself.
+    pub client_id: StrBytes,
+    /// Where the client is.
+    pub address: SocketAddr,
+}
+
+impl Context {
+    /// From the request's header.
+    pub fn new(header: &RequestHeader, address: SocketAddr) -> Self {
+        Context {
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id.clone().unwrap_or_default(),
+            address,
+        }
+    }
+
+    /// Encodes the answer.
+    pub fn answer<T: Encodable>(&self, api: Api, body: &T) -> Result<Response, EncodeError> {
+        Response::encode(api, self.version, self.correlation_id, body)
+    }
+}
+
+/// An answer on its way.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response, ConnectionError>> + Send>>;
+
+/// A request that has been taken.
+pub enum Begun {
+    /// Its batches have their place; the answer comes when they are on the ledger. None for acks=0.
+    Produce(Pin<Box<dyn Future<Output = Result<Option<Response>, ConnectionError>> + Send>>),
+    /// Handled when it is called, and cut short when the node stops.
+    Other(Box<dyn FnOnce(watch::Receiver<bool>) -> Answer + Send>),
+}
+
+/// Takes a request. Only Produce does anything before its turn to be answered.
+pub async fn begin(broker: &Arc<Broker>, context: Context, request: Request) -> Begun {
+    let broker = broker.clone();
+    if let Request::Produce(request) = request {
+        return Begun::Produce(produce::begin(broker, context, request).await);
+    }
+    Begun::Other(Box::new(move |stop| Box::pin(handle(broker, context, request, stop))))
+}
+
+async fn handle(
+    broker: Arc<Broker>,
+    context: Context,
+    request: Request,
+    stop: watch::Receiver<bool>,
+) -> Result<Response, ConnectionError> {
+    let api = request.api();
+    let response = match request {
+        Request::ApiVersions(request) => context.answer(api, &versions::handle(&request)),
+        Request::Metadata(request) => context.answer(api, &metadata::handle(&broker, &context, request).await),
+        Request::CreateTopics(request) => context.answer(api, &create_topics::handle(&broker, request).await),
+        Request::DeleteTopics(request) => context.answer(api, &delete_topics::handle(&broker, request).await),
+        Request::Fetch(request) => fetch::handle(&broker, &context, request, stop).await,
+        Request::ListOffsets(request) => context.answer(api, &list_offsets::handle(&broker, request).await),
+        Request::FindCoordinator(request) => {
+            context.answer(api, &find_coordinator::handle(&broker, &context, request))
+        }
+        Request::InitProducerId(request) => context.answer(api, &init_producer_id::handle(&broker, request).await),
+        Request::OffsetCommit(request) => context.answer(api, &offsets::commit(&broker, &context, request).await),
+        Request::OffsetFetch(request) => context.answer(api, &offsets::fetch(&broker, &context, request)),
+        request => return groups::handle(&broker, &context, request, stop).await,
+    };
+    Ok(response?)
+}

@@ -1,0 +1,170 @@
+//! Topics come and go by transactions on the system ledger, and are there when this node's replicas have started.
+
+use crate::broker::Broker;
+use crate::error::Refusal;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use waybill_ledger::contract::{Topic, TopicNameError, check_topic_name};
+use waybill_types::transaction::{CreateTopic, SystemChange};
+use waybill_types::{LedgerId, NodeId, Outcome, Rejection, TopicId, Transaction};
+
+/// The most partitions that one request may ask for: each is a cluster of its own.
+pub const PARTITIONS_MAX: i32 = 10_000;
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// -1 for the default.
+    pub partitions: i32,
+    /// -1 for the default; a smaller one than the default gets the default (decision 13).
+    pub replication_factor: i16,
+    /// Kafka's topic settings.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Why a topic cannot be had, with a reason for people where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For Kafka's code.
+    pub refusal: Refusal,
+    /// For people.
+    pub reason: Option<String>,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure { refusal, reason: None }
+    }
+}
+
+impl Failure {
+    fn new(refusal: Refusal, reason: impl ToString) -> Self {
+        Failure { refusal, reason: Some(reason.to_string()) }
+    }
+}
+
+impl NewTopic {
+    /// With the defaults.
+    pub fn named(name: &str) -> Self {
+        NewTopic { name: name.to_string(), partitions: -1, replication_factor: -1, settings: Vec::new() }
+    }
+}
+
+/// Checks a name as Kafka does.
+pub fn check_name(name: &str) -> Result<(), Failure> {
+    check_topic_name(name).map_err(|error: TopicNameError| Failure::new(Refusal::InvalidTopic, error))
+}
+
+/// What would be ordered for this topic: checked, placed, with a fresh id.
+pub fn plan(broker: &Broker, new: &NewTopic) -> Result<CreateTopic, Failure> {
+    check_name(&new.name)?;
+    let system = broker.system();
+    if system.topic_named(&new.name).is_some() {
+        return Err(Failure::new(Refusal::TopicExists, format!("topic '{}' already exists", new.name)));
+    }
+    let partitions = if new.partitions == -1 { broker.settings.default_partitions } else { new.partitions };
+    if !(1..=PARTITIONS_MAX).contains(&partitions) {
+        let reason = format!("number of partitions must be 1 to {PARTITIONS_MAX}, or -1 for the default");
+        return Err(Failure::new(Refusal::InvalidPartitions, reason));
+    }
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| Failure::new(Refusal::Internal, "no randomness"))?;
+    let placement = |partition: i32| place(broker, new.replication_factor, partition as usize);
+    Ok(CreateTopic {
+        name: new.name.clone(),
+        id: TopicId(id),
+        partitions: (0..partitions).map(placement).collect::<Result<_, _>>()?,
+        readers: broker.settings.default_readers.iter().filter(|org| **org != broker.org).cloned().collect(),
+        writers: Vec::new(),
+        settings: new.settings.clone(),
+    })
+}
+
+/// One node of each organisation, 4 or 7 of them, or 1: as many as the network can give. The start moves with the
+/// partition, so that primaries and replicas spread.
+fn place(broker: &Broker, replication_factor: i16, partition: usize) -> Result<Vec<NodeId>, Failure> {
+    const FACTORS: [usize; 3] = [7, 4, 1];
+    const DEFAULT: usize = 4;
+    let system = broker.system();
+    let mut nodes: Vec<NodeId> = Vec::new();
+    let mut orgs = Vec::new();
+    for member in system.nodes() {
+        if !orgs.contains(&&member.org) {
+            orgs.push(&member.org);
+            nodes.push(member.node);
+        }
+    }
+    let default = FACTORS.into_iter().find(|factor| *factor <= nodes.len().min(DEFAULT)).unwrap_or(1);
+    let wanted = if replication_factor == -1 { default } else { usize::try_from(replication_factor).unwrap_or(0) };
+    if wanted == 0 {
+        return Err(Failure::new(Refusal::InvalidReplicationFactor, "replication factor must be -1 or above 0"));
+    }
+    let factor = if wanted <= default { Some(default) } else { FACTORS.into_iter().rev().find(|factor| *factor >= wanted) };
+    let Some(factor) = factor.filter(|factor| *factor <= nodes.len()) else {
+        let reason = format!("replication factor {wanted}: the network has {} organisations with nodes", nodes.len());
+        return Err(Failure::new(Refusal::InvalidReplicationFactor, reason));
+    };
+    let start = partition % nodes.len();
+    nodes.rotate_left(start);
+    nodes.truncate(factor);
+    Ok(nodes)
+}
+
+/// Creates a topic and waits until its partitions answer here.
+pub async fn create(broker: &Broker, new: NewTopic, timeout: Duration) -> Result<Arc<Topic>, Failure> {
+    let deadline = Instant::now() + timeout;
+    let planned = plan(broker, &new)?;
+    let id = planned.id;
+    match order(broker, SystemChange::CreateTopic(planned), deadline).await? {
+        Outcome::Rejected(Rejection::TopicExists) => {
+            return Err(Failure::new(Refusal::TopicExists, format!("topic '{}' already exists", new.name)));
+        }
+        Outcome::Rejected(Rejection::NotAuthorised) => return Err(Refusal::ClusterDenied.into()),
+        Outcome::Rejected(_) => {
+            let reason = "the system ledger's contract refused it: see the topic's settings and the limits of partitions";
+            return Err(Failure::new(Refusal::InvalidConfig, reason));
+        }
+        _ => {}
+    }
+    let topic = broker.wait_for(deadline, |broker| broker.system().topic(id).cloned()).await?;
+    for index in 0..topic.partitions.len() {
+        let started = |broker: &Broker| {
+            let partition = broker.partition_of(&topic, index as i32).ok()?;
+            (partition.replica.progress().borrow().executed > 0).then_some(())
+        };
+        broker.wait_for(deadline, started).await?;
+    }
+    tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(), "topic created");
+    Ok(topic)
+}
+
+/// Deletes a topic of ours and waits until this node knows.
+pub async fn delete(broker: &Broker, topic: &Topic, timeout: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    match order(broker, SystemChange::DeleteTopic(topic.id), deadline).await? {
+        Outcome::Rejected(Rejection::UnknownTopic) => return Err(Refusal::UnknownTopicOrPartition.into()),
+        Outcome::Rejected(Rejection::NotAuthorised) => {
+            return Err(Failure::new(Refusal::TopicDenied, format!("the topic belongs to {}", topic.owner)));
+        }
+        Outcome::Rejected(_) => return Err(Refusal::InvalidRequest.into()),
+        _ => {}
+    }
+    broker.wait_for(deadline, |broker| broker.system().topic(topic.id).is_none().then_some(())).await?;
+    tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
+    Ok(())
+}
+
+async fn order(broker: &Broker, change: SystemChange, deadline: Instant) -> Result<Outcome, Failure> {
+    let unavailable = || Failure::new(Refusal::QuorumUnavailable, "the system ledger's cluster cannot be reached now");
+    let replica = broker.consensus.replica(LedgerId::SYSTEM).ok_or_else(unavailable)?;
+    let executed = replica.submit(Transaction::System(change)).map_err(|_| unavailable())?;
+    match tokio::time::timeout_at(deadline, executed).await {
+        Ok(Ok(executed)) => Ok(executed.outcome),
+        Ok(Err(_)) => Err(unavailable()),
+        Err(_) => Err(Failure::new(Refusal::RequestTimedOut, "the system ledger's cluster did not answer in time")),
+    }
+}
