@@ -16,7 +16,7 @@ use crate::frame::RequestHeader;
 use crate::versions::{self, Api};
 
 pub use old_produce::{FIRST_SERVED as PRODUCE_FIRST_SERVED, encode_response as encode_old_produce_response};
-pub use shape::{ELEMENTS_MAX, ShapeError};
+pub use shape::{ELEMENTS_MAX, ShapeError, TAGS_MAX};
 
 /// Why a body was not decoded.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]

@@ -6,8 +6,8 @@
 //! stepped over), and passes only if every length lies within the bytes that are there. Since no element is empty on
 //! the wire, a count that passes is at most the number of bytes.
 //!
-//! A claim can be true and still too dear: a two-byte topic name becomes a struct of a hundred bytes. Hence the second
-//! bound, [`ELEMENTS_MAX`], on structs, strings in arrays and tagged fields together.
+//! A claim can be true and still too dear: a two-byte topic becomes a struct of a hundred bytes, a two-byte tagged
+//! field a tree node of four hundred. Hence the other bounds, [`ELEMENTS_MAX`] and [`TAGS_MAX`].
 //!
 //! Why this is safe for every advertised version: the test `shapes_agree_with_the_decoders` writes requests *from
 //! these tables* and has the decoders read them, byte for byte, for each API and version; a table that disagreed with
@@ -20,9 +20,12 @@ use thiserror::Error;
 use crate::frame::ReadError;
 use crate::frame::reader::Reader;
 
-/// The most structs, strings in arrays and tagged fields that one request may hold: more partitions than a Kafka
-/// cluster has, and at about a hundred bytes each no danger to the node.
+/// The most structs and strings in arrays that one request may hold: more partitions than a Kafka cluster has, and at
+/// about a hundred bytes each no danger to the node.
 pub const ELEMENTS_MAX: usize = 200_000;
+
+/// The most tagged fields that one request may hold. Clients send those that the protocol knows: a handful.
+pub const TAGS_MAX: usize = 1_000;
 
 /// Why a request's body is refused before it is decoded. Positions count from the start of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -40,7 +43,10 @@ pub enum ShapeError {
     },
     /// More than [`ELEMENTS_MAX`] elements.
     #[error("more than {ELEMENTS_MAX} elements")]
-    TooMany,
+    TooManyElements,
+    /// More than [`TAGS_MAX`] tagged fields.
+    #[error("more than {TAGS_MAX} tagged fields")]
+    TooManyTags,
 }
 
 /// A field of a message, and the versions that have it.
@@ -116,7 +122,8 @@ impl Field {
 ///
 /// Bytes behind the message are not an error: Kafka takes no notice of them either.
 pub(super) fn check(fields: &[Field], version: i16, flexible: bool, body: &[u8]) -> Result<usize, ShapeError> {
-    let mut walk = Walk { reader: Reader::new(body), version, flexible, elements_left: ELEMENTS_MAX };
+    let mut walk =
+        Walk { reader: Reader::new(body), version, flexible, elements_left: ELEMENTS_MAX, tags_left: TAGS_MAX };
     walk.fields(fields)?;
     Ok(walk.reader.position())
 }
@@ -126,6 +133,7 @@ struct Walk<'a> {
     version: i16,
     flexible: bool,
     elements_left: usize,
+    tags_left: usize,
 }
 
 impl Walk<'_> {
@@ -149,7 +157,7 @@ impl Walk<'_> {
 
     fn each(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), ShapeError>) -> Result<(), ShapeError> {
         for _ in 0..self.long_length()? {
-            self.count_element()?;
+            self.elements_left = self.elements_left.checked_sub(1).ok_or(ShapeError::TooManyElements)?;
             element(self)?;
         }
         Ok(())
@@ -157,7 +165,7 @@ impl Walk<'_> {
 
     fn tags(&mut self) -> Result<(), ShapeError> {
         for _ in 0..self.reader.unsigned_varint()? {
-            self.count_element()?;
+            self.tags_left = self.tags_left.checked_sub(1).ok_or(ShapeError::TooManyTags)?;
             let _tag = self.reader.unsigned_varint()?;
             let size = self.reader.unsigned_varint()?;
             self.skip(size as usize)?;
@@ -194,11 +202,6 @@ impl Walk<'_> {
     /// One more than the length, so that 0 can mean null.
     fn compact_length(&mut self) -> Result<usize, ShapeError> {
         Ok(self.reader.unsigned_varint()?.saturating_sub(1) as usize)
-    }
-
-    fn count_element(&mut self) -> Result<(), ShapeError> {
-        self.elements_left = self.elements_left.checked_sub(1).ok_or(ShapeError::TooMany)?;
-        Ok(())
     }
 
     fn skip(&mut self, bytes: usize) -> Result<(), ShapeError> {

@@ -188,12 +188,12 @@ fn true_claims_have_a_limit_too() {
     body.put_i32(count as i32);
     body.put_bytes(0, count * 2);
     let refusal = Request::decode(&header(3, 1), body.freeze()).expect_err("refused");
-    assert!(matches!(refusal, DecodeError::Malformed { reason: ShapeError::TooMany, .. }));
-    // Tagged fields become map entries: they count as well.
-    let mut body = BytesMut::from(&[1, 1, 0xc1, 0x9a, 0x0c][..]);
-    body.put_bytes(0, count * 2);
+    assert!(matches!(refusal, DecodeError::Malformed { reason: ShapeError::TooManyElements, .. }));
+    // Tagged fields become nodes of a map: 1,001 of them, each of tag 0 and size 0.
+    let mut body = BytesMut::from(&[1, 1, 0xe9, 0x07][..]);
+    body.put_bytes(0, (TAGS_MAX + 1) * 2);
     let refusal = Request::decode(&header(18, 3), body.freeze()).expect_err("refused");
-    assert!(matches!(refusal, DecodeError::Malformed { reason: ShapeError::TooMany, .. }));
+    assert!(matches!(refusal, DecodeError::Malformed { reason: ShapeError::TooManyTags, .. }));
 }
 
 #[test]
