@@ -14,6 +14,8 @@ mod producers;
 mod rights;
 mod settings;
 pub mod system;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 pub use exchange::Exchange;

@@ -1,1 +1,8 @@
-//! Tests of partitions.
+//! The stories of one partition: blocks and their outcomes, what is read back, flushes and recovery, verification.
+
+mod applying;
+mod fixture;
+mod golden;
+mod reading;
+mod recovery;
+mod verifying;

@@ -1,0 +1,169 @@
+//! Who may do what on a topic's partition, and with which content.
+
+use super::*;
+use Rejection::*;
+use waybill_types::transaction::{Commit, Producer, Receive, Refuse, Retrieve, SystemChange};
+
+fn outcome(origin: NodeId, transaction: Transaction) -> Option<Rejection> {
+    let mut exchange = exchange();
+    // The owner has sent ten offsets.
+    for offset in 0..10 {
+        let sent = exchange.execute(&call(OWNER, offset), &Transaction::Send(batch(OWNER)));
+        assert_eq!(sent, Outcome::Appended { base_offset: offset });
+    }
+    match exchange.execute(&call(origin, 10), &transaction) {
+        Outcome::Rejected(rejection) => Some(rejection),
+        Outcome::Appended { base_offset } => {
+            assert_eq!(base_offset, 10);
+            None
+        }
+        Outcome::Recorded => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn permissions() {
+    let send = |node| Transaction::Send(batch(node));
+    let retrieve =
+        |_| Transaction::Retrieve(Retrieve { receiver: org("reader"), first: 0, last: 1, request: Digest::ZERO });
+    let receive = |_| Transaction::Receive(Receive { first: 0, last: 1, salts: Digest::ZERO });
+    let commit = |_| Transaction::Commit(Commit { group: Digest::ZERO, offset: 1 });
+    let refuse = |_| Transaction::Refuse(Refuse { to: org("witness"), offset: 0, reason: 1 });
+    let config = |_| Transaction::Config(Config { version: 2, ..config() });
+    let system = |_| Transaction::System(SystemChange::DeleteTopic(LEDGER.topic));
+    let (yes, no) = (None, Some(NotAuthorised));
+    //                                              owner  reader writer witness stranger
+    let table: [(&str, &dyn Fn(NodeId) -> Transaction, [Option<Rejection>; 5]); 7] = [
+        ("send", &send, [yes, no, yes, no, no]),
+        ("retrieve: has sent", &retrieve, [yes, no, no, no, no]),
+        ("receive", &receive, [yes, yes, no, no, no]),
+        ("commit", &commit, [yes, yes, no, no, no]),
+        ("refuse", &refuse, [yes, no, yes, no, no]),
+        ("config", &config, [yes, no, no, no, no]),
+        ("system", &system, [Some(Invalid), Some(Invalid), Some(Invalid), Some(Invalid), no]),
+    ];
+    for (name, transaction, expected) in table {
+        for (node, expected) in [OWNER, READER, WRITER, WITNESS, STRANGER].into_iter().zip(expected) {
+            assert_eq!(outcome(node, transaction(node)), expected, "{name} by {node}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_must_make_sense() {
+    let producer = |id, epoch, base_sequence| Some(Producer { id, epoch, base_sequence });
+    let good = batch(OWNER);
+    let table = [
+        ("plain", good.clone(), None),
+        ("compressed, LogAppendTime bit", Send { attributes: 0x0c, ..good.clone() }, None),
+        ("at the limit", Send { size_bytes: 1000, ..good.clone() }, None),
+        ("above the limit", Send { size_bytes: 1001, ..good.clone() }, Some(TooLarge)),
+        ("empty", Send { size_bytes: 0, ..good.clone() }, Some(Invalid)),
+        ("no records", Send { record_count: 0, ..good.clone() }, Some(Invalid)),
+        ("too many records", Send { record_count: 1 << 31, ..good.clone() }, Some(Invalid)),
+        ("another's connector", Send { connector: WRITER, ..good.clone() }, Some(NotAuthorised)),
+        ("transactional", Send { attributes: 0x10, ..good.clone() }, Some(Invalid)),
+        ("control", Send { attributes: 0x20, ..good.clone() }, Some(Invalid)),
+        ("producer", Send { producer: producer(0, 0, 0), ..good.clone() }, None),
+        ("negative producer id", Send { producer: producer(-1, 0, 0), ..good.clone() }, Some(Invalid)),
+        ("negative epoch", Send { producer: producer(1, -1, 0), ..good.clone() }, Some(Invalid)),
+        ("negative sequence", Send { producer: producer(1, 0, -1), ..good.clone() }, Some(Invalid)),
+    ];
+    for (name, send, expected) in table {
+        assert_eq!(outcome(OWNER, Transaction::Send(send)), expected, "{name}");
+    }
+    let last = exchange().execute(&call(OWNER, i64::MAX), &Transaction::Send(good));
+    assert_eq!(last, Outcome::Rejected(Invalid), "offsets are used up");
+}
+
+#[test]
+fn ranges_lie_below_the_next_offset() {
+    let table =
+        [(0, 0, None), (0, 9, None), (9, 9, None), (0, 10, Some(OffsetOutOfRange)), (-1, 3, Some(OffsetOutOfRange))];
+    for (first, last, expected) in table.into_iter().chain([(4, 3, Some(Invalid)), (11, 10, Some(OffsetOutOfRange))]) {
+        let receive = Receive { first, last, salts: Digest::ZERO };
+        assert_eq!(outcome(READER, Transaction::Receive(receive)), expected, "{first}..={last}");
+        let retrieve = Retrieve { receiver: org("reader"), first, last, request: Digest::ZERO };
+        assert_eq!(outcome(OWNER, Transaction::Retrieve(retrieve)), expected, "{first}..={last}");
+    }
+    for (offset, expected) in [(0, None), (10, None), (11, Some(OffsetOutOfRange)), (-1, Some(OffsetOutOfRange))] {
+        let commit = Commit { group: Digest::ZERO, offset };
+        assert_eq!(outcome(READER, Transaction::Commit(commit)), expected, "{offset}");
+    }
+    for (offset, expected) in [(9, None), (10, Some(OffsetOutOfRange))] {
+        let refuse = Refuse { to: org("witness"), offset, reason: 1 };
+        assert_eq!(outcome(OWNER, Transaction::Refuse(refuse)), expected, "{offset}");
+    }
+}
+
+#[test]
+fn what_was_served_goes_to_readers() {
+    for (receiver, expected) in [("reader", None), ("owner", None), ("writer", Some(NotAuthorised))] {
+        let retrieve = Retrieve { receiver: org(receiver), first: 0, last: 1, request: Digest::ZERO };
+        assert_eq!(outcome(OWNER, Transaction::Retrieve(retrieve)), expected, "{receiver}");
+    }
+}
+
+#[test]
+fn the_configuration_changes_one_version_at_a_time_and_never_whose_keys_are_whose() {
+    let second = || Config { version: 2, ..config() };
+    let mut keys = second();
+    keys.origins[1].key = PublicKey([66; 32]);
+    let mut fewer = second();
+    fewer.origins.pop();
+    let many = (0..2000).map(|number| org(&format!("org-{number}"))).collect();
+    let table = [
+        ("next", second(), None),
+        ("same", config(), Some(StaleVersion)),
+        ("a version left out", Config { version: 3, ..config() }, Some(StaleVersion)),
+        ("another key for the reader's node", keys, Some(NotAuthorised)),
+        ("a node less", fewer, Some(NotAuthorised)),
+        ("another owner", Config { owner: org("writer"), ..second() }, Some(NotAuthorised)),
+        ("another ledger", Config { ledger: LedgerId { partition: 1, ..LEDGER }, ..second() }, Some(Invalid)),
+        ("another name", Config { topic: "other".into(), ..second() }, Some(Invalid)),
+        ("too many readers", Config { readers: many, ..second() }, Some(Invalid)),
+    ];
+    for (name, config, expected) in table {
+        assert_eq!(outcome(OWNER, Transaction::Config(config)), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_writer_that_may_write_no_more_still_reports_what_it_serves() {
+    let mut exchange = exchange();
+    exchange.execute(&call(WRITER, 0), &Transaction::Send(batch(WRITER)));
+    let revoke = Config { version: 2, writers: vec![], ..config() };
+    assert_eq!(exchange.execute(&call(OWNER, 1), &Transaction::Config(revoke)), Outcome::Recorded);
+    let send = exchange.execute(&call(WRITER, 1), &Transaction::Send(batch(WRITER)));
+    assert_eq!(send, Outcome::Rejected(NotAuthorised));
+    let retrieve = Retrieve { receiver: org("reader"), first: 0, last: 0, request: Digest::ZERO };
+    assert_eq!(exchange.execute(&call(WRITER, 1), &Transaction::Retrieve(retrieve)), Outcome::Recorded);
+}
+
+#[test]
+fn the_state_root_tells_every_part_of_the_state() {
+    let producer = Some(Producer { id: 1, epoch: 0, base_sequence: 0 });
+    let changes: [(NodeId, Transaction); 4] = [
+        (OWNER, Transaction::Send(batch(OWNER))),
+        (OWNER, Transaction::Send(Send { producer, ..batch(OWNER) })),
+        (READER, Transaction::Commit(Commit { group: Digest::ZERO, offset: 1 })),
+        (OWNER, Transaction::Config(Config { version: 2, ..config() })),
+    ];
+    let mut exchange = exchange();
+    let mut roots = vec![exchange.root()];
+    for (node, transaction) in changes {
+        exchange.execute(&call(node, 5), &transaction);
+        roots.push(exchange.root());
+        assert_eq!(roots.last(), Some(&exchange.root()), "asking changes nothing");
+        let snapshot = exchange.snapshot().to_bytes();
+        let restored = super::super::exchange::Snapshot::from_bytes(&snapshot).unwrap();
+        assert_eq!(super::super::Exchange::restore(restored).root(), exchange.root());
+    }
+    let before = roots.len();
+    roots.sort();
+    roots.dedup();
+    assert_eq!(roots.len(), before, "each change is seen");
+    exchange.execute(&call(WITNESS, 5), &Transaction::Send(batch(WITNESS)));
+    assert!(roots.contains(&exchange.root()), "a rejection changes nothing");
+}
