@@ -35,9 +35,11 @@ extern crate alloc;
 
 pub mod contract;
 pub mod genesis;
+pub mod global;
 pub mod identity;
 pub mod journal;
 pub mod keys;
 pub mod organisation;
 pub mod partition;
+pub mod receipt;
 pub mod tiles;

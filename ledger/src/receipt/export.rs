@@ -3,8 +3,8 @@
 use super::verify::{VerifyError, state_with_topic, verify};
 use super::{Evidence, Level, Note, Proof, Receipt};
 use crate::genesis::Genesis;
-use bytes::Bytes;
-use waybill_types::{Body, Certificate, Codec, DecodeError, Digest, Height, Leaf, LedgerId, Membership, Offset, OrgId};
+use crate::partition::SignedLeaf;
+use waybill_types::{Certificate, Codec, Digest, Leaf, LedgerId, Membership, Offset, OrgId};
 
 /// What a source of evidence failed with.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
@@ -13,10 +13,8 @@ pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 pub trait LedgerSource {
     /// Which ledger it is.
     fn ledger(&self) -> LedgerId;
-    /// The leaf at an index of the ledger's tree.
-    fn leaf(&self, index: u64) -> Result<Option<Leaf>, SourceError>;
-    /// The encoded [`Body`] of a block.
-    fn body(&self, height: Height) -> Result<Option<Bytes>, SourceError>;
+    /// The leaf at an index of the ledger's tree, with its actor's signature.
+    fn signed_leaf(&self, index: u64) -> Result<Option<SignedLeaf>, SourceError>;
     /// The inclusion path of a leaf in the tree of `tree_size` leaves.
     fn inclusion(&self, index: u64, tree_size: u64) -> Result<Option<Vec<Digest>>, SourceError>;
     /// The first certificate kept whose tree has the leaf.
@@ -142,18 +140,13 @@ fn prove_deliveries(partition: &dyn Deliveries, offset: Offset) -> Result<(Vec<E
     Ok((evidence, certificate))
 }
 
-/// A leaf with its two paths and its actor's signature; the latter is in the block's body.
+/// A leaf with its two paths and its actor's signature.
 fn prove<S: LedgerSource + ?Sized>(source: &S, index: u64, tree_size: u64) -> Result<(Proof, Leaf), ExportError> {
     let missing = |what| move || ExportError::Missing { ledger: source.ledger(), what };
-    let leaf = source.leaf(index)?.ok_or_else(missing("an entry"))?;
+    let SignedLeaf { leaf, signed } = source.signed_leaf(index)?.ok_or_else(missing("an entry"))?;
+    let (signature, branch) = signed.ok_or_else(missing("an actor"))?;
     let path = source.inclusion(index, tree_size)?.ok_or_else(missing("a part of the Merkle tree"))?;
-    let body = source.body(leaf.height)?.ok_or_else(missing("a block"))?;
-    let body = Body::from_bytes(&body).map_err(|error: DecodeError| ExportError::Source(error.into()))?;
-    let (header, place) = leaf.origin.as_ref().ok_or_else(missing("an actor"))?;
-    let envelope = body.envelopes.iter().find(|envelope| envelope.header == *header);
-    let envelope = envelope.ok_or_else(missing("an envelope"))?;
-    let branch = envelope.path(*place as usize);
-    Ok((Proof { leaf: leaf.to_bytes(), signature: envelope.signature, branch, index, path }, leaf))
+    Ok((Proof { leaf: leaf.to_bytes(), signature, branch, index, path }, leaf))
 }
 
 fn note<S: LedgerSource + ?Sized>(

@@ -3,6 +3,7 @@
 use super::{Deliveries, LedgerSource, Level, SourceError, SystemSource};
 use crate::contract::{Call, Contract, SystemState};
 use crate::genesis::{Genesis, GenesisNode, GenesisOrg};
+use crate::partition::SignedLeaf;
 use bytes::Bytes;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::collections::BTreeMap;
@@ -194,11 +195,14 @@ impl LedgerSource for Chain {
     fn ledger(&self) -> LedgerId {
         self.ledger
     }
-    fn leaf(&self, index: u64) -> Result<Option<Leaf>, SourceError> {
-        Ok(self.leaves.get(index as usize).cloned())
-    }
-    fn body(&self, height: Height) -> Result<Option<Bytes>, SourceError> {
-        Ok(self.blocks.get(height as usize - 1).map(|block| block.body.clone()))
+    fn signed_leaf(&self, index: u64) -> Result<Option<SignedLeaf>, SourceError> {
+        let Some(leaf) = self.leaves.get(index as usize).cloned() else { return Ok(None) };
+        let body = Body::from_bytes(&self.blocks[leaf.height as usize - 1].body).unwrap();
+        let signed = leaf.origin.map(|(header, place)| {
+            let envelope = body.envelopes.iter().find(|envelope| envelope.header == header).unwrap();
+            (envelope.signature, envelope.path(place as usize))
+        });
+        Ok(Some(SignedLeaf { leaf, signed }))
     }
     fn inclusion(&self, index: u64, tree_size: u64) -> Result<Option<Vec<Digest>>, SourceError> {
         let hashes: Vec<_> = self.leaves.iter().take(tree_size as usize).map(Leaf::hash).collect();

@@ -43,6 +43,7 @@
 mod export;
 mod note;
 mod proof;
+mod reader;
 mod story;
 mod text;
 mod utc;
@@ -101,19 +102,20 @@ pub struct Evidence {
     pub proof: Proof,
 }
 
-/// How far a delivery came, for one organisation.
+/// How far a delivery came, for one organisation. The numbers are in stored keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
 pub enum Level {
     /// The batch is on the ledger.
-    Sent,
+    Sent = 1,
     /// The sender served it on a signed request.
-    Retrieved,
+    Retrieved = 2,
     /// The receiver's connector verified the bytes, and signed that.
-    Received,
+    Received = 3,
     /// A consumer group of the receiver passed it.
-    Committed,
+    Committed = 4,
     /// The organisation was refused it.
-    Refused,
+    Refused = 5,
 }
 
 impl Level {

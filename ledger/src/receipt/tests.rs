@@ -256,13 +256,10 @@ fn a_rejected_transaction_and_a_strangers_word_prove_nothing() {
     let certificate = orders.certificates.last().unwrap();
     forged.partition_note = Note::new(certificate, &orders.membership).unwrap();
     let proof = |index: u64| {
-        let leaf = orders.leaf(index).unwrap().unwrap();
-        let body = waybill_types::Body::from_bytes(&orders.body(leaf.height).unwrap().unwrap()).unwrap();
-        let (header, place) = leaf.origin.unwrap();
-        let envelope = body.envelopes.iter().find(|envelope| envelope.header == header).unwrap();
+        let crate::partition::SignedLeaf { leaf, signed } = orders.signed_leaf(index).unwrap().unwrap();
+        let (signature, branch) = signed.unwrap();
         let path = orders.inclusion(index, certificate.checkpoint.tree_size).unwrap().unwrap();
-        let branch = envelope.path(place as usize);
-        Proof { leaf: leaf.to_bytes(), signature: envelope.signature, branch, index, path }
+        Proof { leaf: leaf.to_bytes(), signature, branch, index, path }
     };
     forged.evidence[0].proof = proof(1 + 1);
     let sent = forged.clone();
