@@ -204,7 +204,7 @@ impl<S: Signatures> Replica<S> {
         self.wanted = self.wanted.split_off(&(height + 1));
         self.checkpoints.stable = Some(certificate.clone());
         self.checkpoints.prune(height);
-        let mark = StableMark { view: self.view, changing: self.changing.is_some(), certificate: certificate.clone() };
+        let mark = StableMark { view: self.view, changing: self.changing, certificate: certificate.clone() };
         self.journal.persist(&Record::Stable(mark), None, out);
         out.push(Output::Stable(certificate));
         self.timers.coverage = None;

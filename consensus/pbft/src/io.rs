@@ -189,7 +189,14 @@ pub struct Evidence {
 /// What happened, for logs and metrics. Nothing depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// We ask for a view and no longer vote in those before.
+    /// We would rather be in a later view, and go on voting in this one.
+    ViewWished {
+        /// The view wished for.
+        view: View,
+        /// Why.
+        reason: Reason,
+    },
+    /// A quorum wishes so: we ask for a view and no longer vote in those before.
     ViewChangeStarted {
         /// The view asked for.
         view: View,
@@ -232,7 +239,7 @@ pub enum Event {
     ShellMisbehaved(&'static str),
 }
 
-/// Why a view change starts.
+/// Why a view should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// A proposal was not executed in time.
@@ -243,6 +250,6 @@ pub enum Reason {
     Submission,
     /// The view asked for did not begin in time.
     NewView,
-    /// More than f replicas are ahead.
+    /// More than f others wish so.
     Joined,
 }

@@ -28,6 +28,8 @@ pub mod record;
 mod recover;
 mod replica;
 mod request;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 mod submissions;
 mod sync;
 mod timer;

@@ -217,6 +217,8 @@ pub struct Status {
     pub view: View,
     /// It has asked for the view and waits for it to begin.
     pub changing: bool,
+    /// The view in which it would rather be: its own or a later one.
+    pub wish: View,
     /// Its stable checkpoint's sequence.
     pub stable: Sequence,
     /// The last sequence that it has executed.
@@ -224,7 +226,7 @@ pub struct Status {
     /// How far it is with each sequence after that: one of [`Status::NOTHING`] and its siblings.
     pub slots: Bytes,
 }
-codec_struct!(Status { view, changing, stable, executed, slots });
+codec_struct!(Status { view, changing, wish, stable, executed, slots });
 
 impl Status {
     /// There is no accepted proposal in the current view.

@@ -124,7 +124,7 @@ impl<S: Signatures> Replica<S> {
 
     /// Whether a vote of this view tells of a view whose opening we have missed.
     fn is_beyond(&self, view: View) -> bool {
-        view > self.view || (view == self.view && self.changing.is_some())
+        view > self.view || (view == self.view && self.changing)
     }
 
     /// The highest sequence that we hold proposals for.

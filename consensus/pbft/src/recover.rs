@@ -3,12 +3,12 @@
 
 use crate::checkpoint::Checkpoints;
 use crate::config::{Config, ConfigError};
-use crate::io::{Output, Restored, Signatures};
+use crate::io::{Output, Reason, Restored, Signatures};
 use crate::journal::Journal;
 use crate::log::{Accepted, Content, Durability, Log, Position, PrepareVote};
 use crate::message::{NewView, NewViewContent, Prepared, ViewChange};
 use crate::record::{self, Record};
-use crate::replica::{Changing, Replica};
+use crate::replica::Replica;
 use crate::submissions::Submissions;
 use crate::sync::Peers;
 use crate::timer::Timers;
@@ -73,7 +73,10 @@ impl<S: Signatures> Replica<S> {
             origins: config.origins.clone(),
             now: now_ms,
             view: 0,
-            changing: None,
+            changing: false,
+            wish: 0,
+            wish_reason: Reason::Joined,
+            wishes: BTreeMap::new(),
             opening: None,
             view_changes: BTreeMap::new(),
             failed_views: 0,
@@ -144,7 +147,7 @@ impl<S: Signatures> Replica<S> {
             Record::Stable(mark) => {
                 if mark.view > self.view {
                     self.view = mark.view;
-                    self.changing = mark.changing.then(Changing::default);
+                    self.changing = mark.changing;
                     self.opening = None;
                 }
                 Ok(())
@@ -187,7 +190,7 @@ impl<S: Signatures> Replica<S> {
             return;
         }
         self.view = message.view;
-        self.changing = Some(Changing::default());
+        self.changing = true;
         self.opening = None;
         self.view_changes.insert(self.config.me, ReceivedViewChange { message, claim: None });
     }
@@ -200,7 +203,7 @@ impl<S: Signatures> Replica<S> {
         let content = NewViewContent::from_bytes(&message.content).map_err(StartError::Record)?;
         let view = message.view;
         self.view = view;
-        self.changing = None;
+        self.changing = false;
         self.view_changes.clear();
         for proposal in &content.proposals {
             let Some(slot) = self.log.open(proposal.sequence) else { continue };
@@ -217,11 +220,12 @@ impl<S: Signatures> Replica<S> {
     /// Takes up where the records end.
     fn resume(&mut self, out: &mut Vec<Output>) {
         self.tip = self.delivered.clone();
+        self.wish = self.view;
         let own_request = self.view_changes.get(&self.config.me).is_some_and(|own| own.message.view == self.view);
-        let known = if self.changing.is_some() { own_request } else { self.view == 0 || self.opening.is_some() };
+        let known = if self.changing { own_request } else { self.view == 0 || self.opening.is_some() };
         if !known {
             // The record of how we came here is gone, and with it what we promised: only a later view is safe.
-            self.start_view_change(self.view.saturating_add(1), crate::Reason::NewView, out);
+            self.start_view_change(self.view.saturating_add(1), out);
         }
         self.restore_prepares();
         let low = self.log.low();

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoints;
 use crate::config::Config;
-use crate::io::{Event, Input, Output, Signatures, To};
+use crate::io::{Event, Input, Output, Reason, Signatures, To};
 use crate::journal::{Journal, Then};
 use crate::log::{Content, Durability, Log, Position};
 use crate::message::{Commit, Message};
@@ -27,8 +27,14 @@ pub struct Replica<S> {
     pub(crate) now: u64,
     /// The view in which we vote, or for which we have asked.
     pub(crate) view: View,
-    /// Set from our VIEW-CHANGE for `view` until its NEW-VIEW: we vote in no view, and learn from others' commits.
-    pub(crate) changing: Option<Changing>,
+    /// From our VIEW-CHANGE for `view` until its NEW-VIEW: we vote in no view, and learn from others' commits.
+    pub(crate) changing: bool,
+    /// The view that we would rather be in: `view`, or a later one.
+    pub(crate) wish: View,
+    /// Why.
+    pub(crate) wish_reason: Reason,
+    /// What each peer has last wished for.
+    pub(crate) wishes: BTreeMap<ReplicaIndex, View>,
     /// How `view` began; none in view 0, and while changing.
     pub(crate) opening: Option<Opening>,
     /// Each replica's VIEW-CHANGE of the highest view, ours once it is durable.
@@ -51,13 +57,6 @@ pub struct Replica<S> {
     pub(crate) wanted: BTreeMap<Sequence, Digest>,
     /// Our state contradicts a certificate: we say nothing any more.
     pub(crate) halted: bool,
-}
-
-/// Between our VIEW-CHANGE and the NEW-VIEW.
-#[derive(Debug, Default)]
-pub(crate) struct Changing {
-    /// A quorum has asked for this view or a later one, so the new primary's time runs.
-    pub quorum: bool,
 }
 
 impl<S: Signatures> Replica<S> {
@@ -108,7 +107,7 @@ impl<S: Signatures> Replica<S> {
 
     /// Whether we vote in the current view.
     pub fn is_voting(&self) -> bool {
-        self.changing.is_none() && !self.halted
+        !self.changing && !self.halted
     }
 
     /// The primary of the current view.

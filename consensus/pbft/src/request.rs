@@ -63,9 +63,11 @@ impl<S: Signatures> Replica<S> {
         true
     }
 
+    /// Sends an envelope to the primary. Between views nobody knows who that is, so all get it.
     fn forward(&mut self, envelope: Envelope, out: &mut Vec<Output>) {
-        if self.is_voting() && !self.leads() {
-            self.send(To::One(self.primary()), &Message::Submit(envelope), out);
+        let to = if self.is_voting() { To::One(self.primary()) } else { To::All };
+        if to != To::One(self.config.me) {
+            self.send(to, &Message::Submit(envelope), out);
         }
     }
 

@@ -85,7 +85,8 @@ impl<S: Signatures> Replica<S> {
         let slots: Vec<u8> = (executed + 1..=last).map(|sequence| self.slot_status(sequence)).collect();
         Status {
             view: self.view,
-            changing: self.changing.is_some(),
+            wish: self.wish,
+            changing: self.changing,
             stable: self.log.low(),
             executed,
             slots: Bytes::from(slots),
@@ -107,6 +108,7 @@ impl<S: Signatures> Replica<S> {
 
     /// Sends a peer what it lacks, and asks for what we lack.
     pub(crate) fn on_status(&mut self, from: ReplicaIndex, status: Status, out: &mut Vec<Output>) {
+        self.on_wish(from, status.wish.max(status.view), out);
         if !self.may_answer(from) {
             // Whatever it wanted to know, or to tell, comes with our next broadcast.
             self.timers.behind = true;
@@ -119,7 +121,7 @@ impl<S: Signatures> Replica<S> {
         self.show_checkpoints(from, status.stable, out);
         self.show_votes(from, &status, out);
         let leads_us = status.view > self.view
-            || (status.view == self.view && self.changing.is_some() && !status.changing)
+            || (status.view == self.view && self.changing && !status.changing)
             || status.executed > self.delivered.sequence
             || status.stable > self.log.low();
         if leads_us {

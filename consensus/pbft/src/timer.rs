@@ -14,7 +14,7 @@ pub(crate) struct Timers {
     pub execution: Option<u64>,
     /// What we have executed must be under a stable checkpoint by then.
     pub coverage: Option<u64>,
-    /// The view that a quorum has asked for must begin by then.
+    /// The view that we have asked for, as a quorum wished, must begin by then.
     pub new_view: Option<u64>,
     /// We tell the others what we have.
     pub status: Option<u64>,
@@ -100,10 +100,9 @@ impl<S: Signatures> Replica<S> {
         } else if self.timers.uncovered_since.is_none() {
             self.timers.uncovered_since = Some(now);
         }
-        let awaits_new_view = self.changing.as_ref().is_some_and(|changing| changing.quorum);
         let awaits_others = awaits_execution
             || uncovered
-            || self.changing.is_some()
+            || self.changing
             || self.checkpoints.ahead.is_some()
             || !self.wanted.is_empty()
             || self.timers.behind;
@@ -114,7 +113,7 @@ impl<S: Signatures> Replica<S> {
         let timers = &mut self.timers;
         arm(&mut timers.execution, votes && awaits_execution, now + timeout);
         arm(&mut timers.coverage, votes && uncovered, now + 2 * timeout);
-        arm(&mut timers.new_view, awaits_new_view, now + timeout);
+        arm(&mut timers.new_view, self.changing, now + timeout);
         arm(&mut timers.status, awaits_others && self.config.n() > 1, status_at);
         arm(&mut timers.fetch, wants, now + timing.fetch_retry_ms);
         arm(&mut timers.sync, has_ahead, now + timing.sync_delay_ms);
@@ -126,8 +125,9 @@ impl<S: Signatures> Replica<S> {
         let complain_at = self.now + self.config.timing.complaint_timeout_ms;
         let expire_at = self.now + timeout;
         let done = &self.delivered.origins;
+        let several = self.config.n() > 1;
         for (origin, queue) in self.submissions.queues_mut() {
-            let ours = votes && queue.ours().next().is_some();
+            let ours = several && queue.ours().next().is_some();
             let complained = votes && queue.is_complained(origin, done);
             arm(&mut queue.complain_at, ours, complain_at);
             arm(&mut queue.expire_at, complained, expire_at);
@@ -151,7 +151,7 @@ impl<S: Signatures> Replica<S> {
         self.fire_complaints(out);
         let reason = self.expired_reason();
         if let Some(reason) = reason {
-            self.start_view_change(self.view.saturating_add(1), reason, out);
+            self.wish_next(reason, out);
         }
     }
 

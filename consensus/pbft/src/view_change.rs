@@ -1,4 +1,10 @@
-//! View changes (4.4): asking for a view, joining, and entering it.
+//! View changes (4.4): wishing for a view, asking for it, and entering it.
+//!
+//! We go further than the paper in one step. A replica whose timer runs out first only *wishes* for the next view, in its
+//! status messages, and goes on voting; it sends its VIEW-CHANGE, and with it gives up the view, when a quorum wishes
+//! for that view or a later one. In the paper a replica that was cut off for a while gives up its view alone, and stays
+//! mute after its return until the others happen to change views too. A wish promises nothing, so it is neither signed
+//! nor stored; safety rests on the VIEW-CHANGE alone, as in the paper.
 //!
 //! What a view change proves and what follows from a quorum of them is in [`new_view`](crate::new_view), without state.
 
@@ -8,7 +14,7 @@ use crate::log::{Accepted, Durability};
 use crate::message::{Message, NewView, NewViewContent, Prepare, Proposal, ViewChange, ViewChangeContent};
 use crate::new_view::{Claim, choose, prove, verify_opening};
 use crate::record::Record;
-use crate::replica::{Changing, Replica};
+use crate::replica::Replica;
 use crate::vote::Kind;
 use crate::{ReplicaIndex, Sequence, View};
 use alloc::vec::Vec;
@@ -31,10 +37,48 @@ pub(crate) struct Opening {
 }
 
 impl<S: Signatures> Replica<S> {
+    /// A timer has run out: the current view should end.
+    pub(crate) fn wish_next(&mut self, reason: Reason, out: &mut Vec<Output>) {
+        self.wish(self.view.saturating_add(1), reason, out);
+        self.check_wishes(out);
+    }
+
+    fn wish(&mut self, view: View, reason: Reason, out: &mut Vec<Output>) {
+        if view > self.wish {
+            self.wish = view;
+            self.wish_reason = reason;
+            out.push(Output::Event(Event::ViewWished { view, reason }));
+            self.tell_status(out);
+        }
+    }
+
+    /// A peer wishes for a view, or is in it.
+    pub(crate) fn on_wish(&mut self, from: ReplicaIndex, view: View, out: &mut Vec<Output>) {
+        self.wishes.insert(from, view);
+        self.check_wishes(out);
+    }
+
+    /// Joins a wish that more than f others share: one of them is correct (4.5.2). The faulty ones alone move nobody.
+    /// What a quorum wishes for is asked for.
+    fn check_wishes(&mut self, out: &mut Vec<Output>) {
+        let mut wishes: Vec<View> = self.wishes.values().copied().collect();
+        wishes.sort_unstable_by(|left, right| right.cmp(left));
+        if let Some(joined) = wishes.get(self.config.f()) {
+            self.wish(*joined, Reason::Joined, out);
+        }
+        wishes.push(self.wish);
+        wishes.sort_unstable_by(|left, right| right.cmp(left));
+        let wanted = wishes.get(self.config.quorum() - 1).copied().unwrap_or(0);
+        if wanted > self.view {
+            self.start_view_change(wanted, out);
+        }
+    }
+
     /// Stops voting in every view below, and asks for this one with all that we have prepared (P).
-    pub(crate) fn start_view_change(&mut self, view: View, reason: Reason, out: &mut Vec<Output>) {
+    pub(crate) fn start_view_change(&mut self, view: View, out: &mut Vec<Output>) {
         self.view = view;
-        self.changing = Some(Changing::default());
+        self.wish = self.wish.max(view);
+        self.changing = true;
         self.opening = None;
         self.failed_views = self.failed_views.saturating_add(1);
         self.restart_view_timers();
@@ -46,8 +90,7 @@ impl<S: Signatures> Replica<S> {
         let view_change = ViewChange { replica: self.config.me, view, content, signature };
         let record = Record::ViewChange(view_change.clone());
         self.journal.persist(&record, Some(Then::ViewChange(view_change)), out);
-        out.push(Output::Event(Event::ViewChangeStarted { view, reason }));
-        self.check_view_changes(out);
+        out.push(Output::Event(Event::ViewChangeStarted { view, reason: self.wish_reason }));
     }
 
     /// The proposals of the view before do not lead to a vote any more.
@@ -67,7 +110,7 @@ impl<S: Signatures> Replica<S> {
         if message.replica != from {
             return self.blame(from, "another replica's view change", out);
         }
-        if message.view < self.view || (message.view == self.view && self.changing.is_none()) {
+        if message.view < self.view || (message.view == self.view && !self.changing) {
             // It is behind, or has missed the opening.
             if self.may_answer(from) {
                 self.show_view(from, out);
@@ -90,31 +133,14 @@ impl<S: Signatures> Replica<S> {
         if known.is_some_and(|view| view >= message.view) {
             return;
         }
-        self.view_changes.insert(message.replica, ReceivedViewChange { message, claim: None });
-        self.check_view_changes(out);
-    }
-
-    fn check_view_changes(&mut self, out: &mut Vec<Output>) {
-        if let Some(view) = self.joined_view() {
-            return self.start_view_change(view, Reason::Joined, out);
+        let (replica, view) = (message.replica, message.view);
+        self.view_changes.insert(replica, ReceivedViewChange { message, claim: None });
+        if replica != self.config.me {
+            self.on_wish(replica, view, out);
         }
-        let view = self.view;
-        let asking = self.view_changes.values().filter(|known| known.message.view >= view).count();
-        if let Some(changing) = self.changing.as_mut().filter(|_| asking >= self.config.quorum()) {
-            changing.quorum = true;
-            if self.primary() == self.config.me {
-                self.open_view(out);
-            }
+        if self.changing && self.primary() == self.config.me {
+            self.open_view(out);
         }
-    }
-
-    /// The highest view that more than f others have asked for, or gone beyond (4.5.2): one of them is correct. The
-    /// faulty ones alone move nobody.
-    fn joined_view(&self) -> Option<View> {
-        let others = self.view_changes.iter().filter(|(index, _)| **index != self.config.me);
-        let mut views: Vec<View> = others.map(|(_, known)| known.message.view).collect();
-        views.sort_unstable_by(|left, right| right.cmp(left));
-        views.get(self.config.f()).copied().filter(|view| *view > self.view && self.config.n() > 1)
     }
 
     /// As the new primary: opens the view when a quorum's view changes are proven.
@@ -146,7 +172,7 @@ impl<S: Signatures> Replica<S> {
 
     /// `<NEW-VIEW, v, V, O>`. Its signatures tell whose it is, so anyone may hand it on.
     pub(crate) fn on_new_view(&mut self, from: ReplicaIndex, message: NewView, out: &mut Vec<Output>) {
-        let awaited = message.view > self.view || (message.view == self.view && self.changing.is_some());
+        let awaited = message.view > self.view || (message.view == self.view && self.changing);
         if !awaited {
             return;
         }
@@ -166,7 +192,8 @@ impl<S: Signatures> Replica<S> {
     ) {
         let view = message.view;
         self.view = view;
-        self.changing = None;
+        self.changing = false;
+        self.wish = self.wish.max(view);
         self.view_changes.retain(|_, known| known.message.view > view);
         self.forget_proposals();
         self.restart_view_timers();
@@ -186,7 +213,7 @@ impl<S: Signatures> Replica<S> {
 
     /// Enters what the view proposes again, as far as it lies between our watermarks, and votes where the body is there.
     pub(crate) fn adopt_opening(&mut self, out: &mut Vec<Output>) {
-        if self.changing.is_some() {
+        if self.changing {
             return;
         }
         let view = self.view;
