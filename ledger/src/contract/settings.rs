@@ -1,7 +1,5 @@
 //! The topic settings that the contract itself obeys. All others are the gateways' business.
 
-use waybill_types::transaction::Config;
-
 /// Kafka's default of `max.message.bytes`: 1 MiB and a record batch's overhead.
 pub const BATCH_BYTES_LIMIT_DEFAULT: u32 = 1_048_588;
 
@@ -51,10 +49,5 @@ impl Settings {
             }
         }
         Ok(parsed)
-    }
-
-    /// The settings that a configuration carries.
-    pub fn of(config: &Config) -> Self {
-        Settings { batch_bytes_limit: config.batch_bytes_limit, log_append_time: config.log_append_time }
     }
 }

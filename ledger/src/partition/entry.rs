@@ -29,7 +29,7 @@ pub struct Entry {
 impl Entry {
     /// The offset of the batch's last record.
     pub fn last_offset(&self) -> Offset {
-        self.base_offset + i64::from(self.send.record_count) - 1
+        self.base_offset.saturating_add(i64::from(self.send.record_count)).saturating_sub(1)
     }
 
     /// The largest timestamp of its records as consumers see them, in milliseconds since 1970.

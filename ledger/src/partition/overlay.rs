@@ -12,8 +12,9 @@ use std::sync::Arc;
 use waybill_types::transaction::Config;
 use waybill_types::{Certificate, Height, Offset, OrgId};
 
-/// How many of the newest entries stay in memory after they are flushed: consumers read the end of the log.
-const RECENT_ENTRIES: usize = 1024;
+/// How many of the newest entries stay in memory after they are flushed: consumers read the end of the log. Small,
+/// since a node has thousands of partitions, and sled has a cache too.
+const RECENT_ENTRIES: usize = 256;
 /// What an entry takes in memory, about.
 const ENTRY_BYTES: usize = 320;
 /// What a delivery takes in memory, about.

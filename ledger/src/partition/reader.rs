@@ -157,7 +157,7 @@ impl Reader {
             if overlay.next_offset == 0 || overlay.max_timestamp_ms < timestamp_ms {
                 return Ok(None);
             }
-            (overlay.log_start, overlay.next_offset)
+            (overlay.log_start.max(0), overlay.next_offset)
         };
         let mut found = None;
         while low < high {
@@ -262,11 +262,12 @@ impl Reader {
         let body = self.decoded_body(&row, body)?;
         let envelopes = body.envelopes.clone();
         let leaves = leaves_of(&row.header, body, &row.skipped, &row.outcomes);
-        let leaf = leaves.and_then(|leaves| leaves.into_iter().nth((index - row.first_leaf()) as usize));
+        let place = index.checked_sub(row.first_leaf()).and_then(|place| usize::try_from(place).ok());
+        let leaf = leaves.zip(place).and_then(|(leaves, place)| leaves.into_iter().nth(place));
         let leaf = leaf.ok_or(ReadError::Corrupt("a block's outcomes"))?;
         let signed = leaf.origin.and_then(|(header, place)| {
-            let executed = envelopes.iter().enumerate().filter(|(at, _)| !row.skipped.contains(&(*at as u32)));
-            let envelope = executed.map(|(_, envelope)| envelope).find(|envelope| envelope.header == header)?;
+            // A repetition of the same envelope would do as well: it is skipped, and has the same content.
+            let envelope = envelopes.iter().find(|envelope| envelope.header == header)?;
             Some((envelope.signature, envelope.path(place as usize)))
         });
         Ok(Some(SignedLeaf { leaf, signed }))

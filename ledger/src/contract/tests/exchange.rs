@@ -33,8 +33,9 @@ fn permissions() {
     let config = |_| Transaction::Config(Config { version: 2, ..config() });
     let system = |_| Transaction::System(SystemChange::DeleteTopic(LEDGER.topic));
     let (yes, no) = (None, Some(NotAuthorised));
-    //                                              owner  reader writer witness stranger
-    let table: [(&str, &dyn Fn(NodeId) -> Transaction, [Option<Rejection>; 5]); 7] = [
+    // By owner, reader, writer, witness, stranger.
+    type Make<'a> = &'a dyn Fn(NodeId) -> Transaction;
+    let table: [(&str, Make, [Option<Rejection>; 5]); 7] = [
         ("send", &send, [yes, no, yes, no, no]),
         ("retrieve: has sent", &retrieve, [yes, no, no, no, no]),
         ("receive", &receive, [yes, yes, no, no, no]),

@@ -5,6 +5,7 @@ use super::fixture::*;
 use crate::contract::BeginError;
 use crate::journal::Position;
 use bytes::Bytes;
+use proptest::prelude::*;
 use std::sync::Arc;
 use waybill_types::transaction::Config;
 use waybill_types::*;
@@ -191,4 +192,32 @@ fn a_certificate_counts_for_what_was_executed_here() {
     let plain = Checkpoint { height: 6, ..fifth };
     let error = replica.partition.certified(&certificate(plain));
     assert_eq!(error, Err(CertifiedError::NoCheckpoint(6)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// PBFT decides only on bodies that decode, but nothing here relies on it.
+    #[test]
+    fn a_body_with_damaged_bytes_is_applied_or_refused(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut in any::<prop::sample::Index>(),
+    ) {
+        let (mut replica, mut bodies) = (Replica::started(), Bodies::default());
+        let transactions = vec![send(OWNER, 1), retrieve("reader", 0, 0), commit(1), Transaction::Config(config())];
+        let mut body = bodies.body(true, vec![(OWNER, transactions), (READER, vec![receive(0, 0)])]).to_vec();
+        for (place, byte) in damage {
+            *place.get_mut(&mut body) ^= byte;
+        }
+        let shorter = Bytes::copy_from_slice(&body[..cut.index(body.len())]);
+        for body in [Bytes::from(body), shorter] {
+            let height = replica.partition.executed_height();
+            match replica.partition.apply(height + 1, body, nowhere()) {
+                Ok(applied) => prop_assert_eq!(applied.header.height, height + 1),
+                Err(error) => {
+                    prop_assert!(matches!(error, ApplyError::Body(_)));
+                    prop_assert_eq!(replica.partition.executed_height(), height);
+                }
+            }
+        }
+    }
 }

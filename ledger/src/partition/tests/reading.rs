@@ -148,6 +148,52 @@ fn a_body_that_is_not_the_blocks_is_not_handed_on_as_leaves() {
     assert!(error.contains("not the block's body"), "{error}");
 }
 
+/// Rows move from memory to sled under the readers' eyes.
+#[test]
+fn readers_see_no_gap_while_blocks_are_applied_and_flushed() {
+    let (mut replica, mut bodies) = (Replica::started(), Bodies::default());
+    let blocks: Vec<_> = (0..150)
+        .map(|_| bodies.body(true, vec![(OWNER, (0..20).map(|_| send(OWNER, 2)).collect()), (READER, vec![commit(0)])]))
+        .collect();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let reader = replica.reader.clone();
+    let read = || {
+        let mut checked = 0u64;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let header = reader.header(reader.executed_height()).unwrap().unwrap();
+            for part in 1..8 {
+                let offset = header.next_offset * part / 8;
+                if offset < header.next_offset {
+                    let entry = reader.entry_at(offset).unwrap().unwrap();
+                    assert!((entry.base_offset..=entry.last_offset()).contains(&offset));
+                    let entries = reader.entries(offset, 400).unwrap();
+                    assert!(entries.windows(2).all(|pair| pair[0].last_offset() + 1 == pair[1].base_offset));
+                    let expected = (header.next_offset - entry.base_offset) / 2;
+                    assert!(entries.len() as i64 >= expected.min(400), "{} of {expected}", entries.len());
+                }
+                let index = header.tree_size * part as u64 / 8;
+                let leaf = reader.leaf(index).unwrap().unwrap();
+                let path = reader.inclusion(index, header.tree_size).unwrap().unwrap();
+                assert!(merkle::verify_inclusion(&leaf.hash(), index, header.tree_size, &path, &header.tree_root));
+                checked += 1;
+            }
+        }
+        checked
+    };
+    std::thread::scope(|scope| {
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        for body in blocks {
+            let applied = replica.apply(body);
+            if applied.header.height % 3 == 0 {
+                replica.partition.certified(&certificate(applied.checkpoint.unwrap())).unwrap();
+                replica.flush();
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(readers.into_iter().all(|reader| reader.join().unwrap() > 0));
+    });
+}
+
 #[test]
 fn only_readers_are_granted() {
     let replica = long_log();

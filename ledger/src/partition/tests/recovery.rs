@@ -1,6 +1,6 @@
 //! Flushes, restarts, and a database that was lost or is old: the same chain comes out.
 
-use super::super::{OpenError, Partition, forget};
+use super::super::{OpenError, Partition, Reader, forget};
 use super::fixture::*;
 use crate::keys::{self, Key};
 use proptest::prelude::*;
@@ -8,8 +8,11 @@ use std::sync::Arc;
 use waybill_types::transaction::Producer;
 use waybill_types::*;
 
-/// A random transaction; not all are accepted.
-fn transactions() -> impl Strategy<Value = (NodeId, Vec<Transaction>)> {
+/// The transactions of one envelope.
+type Group = (NodeId, Vec<Transaction>);
+
+/// A random group; not all are accepted.
+fn groups() -> impl Strategy<Value = Group> {
     let producer =
         (0i64..3, 0i16..2, 0i32..4).prop_map(|(id, epoch, base_sequence)| Producer { id, epoch, base_sequence });
     let transaction = prop_oneof![
@@ -23,8 +26,8 @@ fn transactions() -> impl Strategy<Value = (NodeId, Vec<Transaction>)> {
     (origin, prop::collection::vec(transaction, 1..6))
 }
 
-fn blocks() -> impl Strategy<Value = Vec<(bool, Vec<(NodeId, Vec<Transaction>)>)>> {
-    prop::collection::vec((any::<bool>(), prop::collection::vec(transactions(), 0..4)), 1..30)
+fn blocks() -> impl Strategy<Value = Vec<(bool, Vec<Group>)>> {
+    prop::collection::vec((any::<bool>(), prop::collection::vec(groups(), 0..4)), 1..30)
 }
 
 /// Everything that can be read, as text: two readers that give the same are equal.
@@ -177,4 +180,39 @@ fn damaged_state_is_not_opened() {
             assert!(matches!(open(&db, cluster()), Err(OpenError::Corrupt(_))), "another hash");
         }
     }
+}
+
+#[test]
+fn a_damaged_row_is_an_error_or_another_answer_never_a_panic() {
+    let (mut replica, checkpoints) = ten_blocks();
+    replica.partition.certified(&certificate(checkpoints[9].clone())).unwrap();
+    replica.flush();
+    let rows: Vec<_> = replica.db.iter().map(|row| row.unwrap()).collect();
+    let mut refused = 0;
+    for (number, (key, value)) in rows.iter().enumerate() {
+        for place in (number % 5..value.len()).step_by(5) {
+            let mut damaged = value.to_vec();
+            damaged[place] ^= 1 << (place % 8);
+            replica.db.insert(key, damaged).unwrap();
+            let bodies = replica.journal.clone();
+            let open =
+                Partition::open(replica.db.clone(), network(), LEDGER, cluster(), membership(), INTERVAL, bodies);
+            match open {
+                Ok((_, reader)) => read_everything(&reader),
+                Err(_) => refused += 1,
+            }
+        }
+        replica.db.insert(key, value).unwrap();
+    }
+    assert!(refused > 0);
+}
+
+fn read_everything(reader: &Reader) {
+    let size = reader.tree_size().min(100);
+    for number in 0..size {
+        let _ = (reader.signed_leaf(number), reader.inclusion(number, size), reader.certificate_covering(number));
+        let offset = number as Offset;
+        let _ = (reader.entry_at(offset), reader.receives(offset), reader.block(number), reader.leaves(number));
+    }
+    let _ = (reader.entries(0, 1000), reader.entry_for_timestamp(600));
 }
