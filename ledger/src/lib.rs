@@ -33,6 +33,7 @@
 
 extern crate alloc;
 
+pub mod audit;
 pub mod contract;
 pub mod genesis;
 pub mod global;

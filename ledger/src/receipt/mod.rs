@@ -56,6 +56,7 @@ pub use story::{Event, Story};
 pub use text::ParseError;
 pub use verify::{VerifyError, verify};
 
+pub(crate) use story::refusal;
 pub(crate) use utc::utc;
 
 use core::fmt;
