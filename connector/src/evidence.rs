@@ -10,7 +10,7 @@ use metrics::counter;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use waybill_ledger::contract::RefuseReason;
 use waybill_types::codec::Codec;
 use waybill_types::digest::Hasher;
@@ -91,35 +91,39 @@ impl Reporter {
     pub async fn drive(self, mut events: mpsc::Receiver<Event>, mut closing: watch::Receiver<bool>) {
         let mut acknowledged = Acknowledged::default();
         let mut refusals = RecentRefusals::default();
-        let mut gathered = Vec::new();
         loop {
-            tokio::select! {
-                received = events.recv_many(&mut gathered, self.batch_limit.max(1)) => {
-                    if received == 0 {
-                        return;
-                    }
-                }
-                _ = closing.wait_for(|closing| *closing), if !events.is_closed() => {
-                    events.close();
-                    continue;
-                }
-            }
-            let until = Instant::now() + self.linger;
-            while gathered.len() < self.batch_limit {
-                let room = self.batch_limit - gathered.len();
-                match timeout_at(until, events.recv_many(&mut gathered, room)).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
+            let gathered = self.gather(&mut events, &mut closing).await;
+            if gathered.is_empty() {
+                return;
             }
             let mut transactions = self.keep_requests(&gathered).await;
             transactions.extend(join_received(&self.receiver, &gathered, &mut acknowledged));
-            transactions.extend(gathered.drain(..).filter_map(|event| refused(event, &mut refusals)));
+            transactions.extend(gathered.into_iter().filter_map(|event| refused(event, &mut refusals)));
             if !transactions.is_empty() {
                 counter!("waybill_connector_evidence_total").increment(transactions.len() as u64);
                 self.sink.report(transactions).await;
             }
         }
+    }
+
+    /// Waits for an event, and a moment longer for others; none means that there will never be one again.
+    async fn gather(&self, events: &mut mpsc::Receiver<Event>, closing: &mut watch::Receiver<bool>) -> Vec<Event> {
+        let mut gathered = Vec::new();
+        let mut until = None;
+        while gathered.len() < self.batch_limit {
+            let room = self.batch_limit - gathered.len();
+            tokio::select! {
+                received = events.recv_many(&mut gathered, room) => {
+                    if received == 0 {
+                        break;
+                    }
+                    until.get_or_insert_with(|| Instant::now() + self.linger);
+                }
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break,
+                _ = closing.wait_for(|closing| *closing), if !events.is_closed() => events.close(),
+            }
+        }
+        gathered
     }
 
     /// Makes the signed requests durable, then names them: a `Retrieve` whose request is lost would prove nothing.

@@ -261,8 +261,7 @@ impl Pull {
 
     /// Ends the body, so that the receiver can tell a whole answer from a cut one, and reports what was served.
     async fn end(self, mut outgoing: Outgoing, sent: Result<(), Stop>) {
-        let whole = sent.is_ok() && outgoing.chunks.taken().await.is_ok();
-        for (first, last) in outgoing.served(whole) {
+        for (first, last) in outgoing.served().await {
             let request = self.signed.clone();
             self.server.evidence.note(Event::Retrieved { first, last, request }).await;
         }
@@ -331,12 +330,11 @@ impl Outgoing {
         self.ends.push((batch.first, batch.last, self.sent_chunks + unsent));
     }
 
-    /// The ranges of offsets that were served: all, if the answer is `whole`, or those that have certainly left for the
-    /// socket.
-    fn served(&mut self, whole: bool) -> Vec<(Offset, Offset)> {
-        let out = if whole { usize::MAX } else { self.sent_chunks.saturating_sub(super::body::QUEUED_CHUNKS) };
+    /// The ranges of offsets whose last bytes, the salts, went to the socket.
+    async fn served(&mut self) -> Vec<(Offset, Offset)> {
+        let taken = self.chunks.taken().await;
         let mut ranges: Vec<(Offset, Offset)> = Vec::new();
-        for (first, last, _) in self.ends.drain(..).filter(|(.., chunks)| *chunks <= out) {
+        for (first, last, _) in self.ends.drain(..).filter(|(.., chunks)| *chunks <= taken) {
             match ranges.last_mut() {
                 Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
                 _ => ranges.push((first, last)),

@@ -4,21 +4,29 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// Chunks between the task and the socket.
-pub(super) const QUEUED_CHUNKS: usize = 2;
+const QUEUED_CHUNKS: usize = 2;
 
 /// The body that HTTP sends.
 #[derive(Debug)]
 pub(super) enum AnswerBody {
     /// At hand; empty once it is taken.
     Whole(Bytes),
-    /// Made while it is sent; `left` is how much is to come, where that is known.
-    Stream { chunks: mpsc::Receiver<io::Result<Bytes>>, left: Option<u64> },
+    /// Made while it is sent.
+    Stream {
+        chunks: mpsc::Receiver<io::Result<Bytes>>,
+        /// How much is to come, where that is known.
+        left_bytes: Option<u64>,
+        /// How many chunks went to the socket: the other end reads it.
+        taken: Arc<AtomicUsize>,
+    },
 }
 
 /// The task's end of a streamed body. If it is dropped, the body ends; [`abort`](Self::abort) makes the receiver see
@@ -26,6 +34,7 @@ pub(super) enum AnswerBody {
 #[derive(Debug)]
 pub(super) struct ChunkSender {
     chunks: mpsc::Sender<io::Result<Bytes>>,
+    taken: Arc<AtomicUsize>,
     timeout: Duration,
 }
 
@@ -37,7 +46,9 @@ impl AnswerBody {
     /// A body and the end to feed it; each chunk must be accepted within `timeout`.
     pub fn stream(length: Option<u64>, timeout: Duration) -> (ChunkSender, Self) {
         let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
-        (ChunkSender { chunks: sender, timeout }, AnswerBody::Stream { chunks, left: length })
+        let taken = Arc::new(AtomicUsize::new(0));
+        let body = AnswerBody::Stream { chunks, left_bytes: length, taken: taken.clone() };
+        (ChunkSender { chunks: sender, taken, timeout }, body)
     }
 }
 
@@ -49,12 +60,11 @@ impl ChunkSender {
         }
     }
 
-    /// Resolves when every chunk was taken out to be written to the socket.
-    pub async fn taken(&self) -> Result<(), ReceiverGone> {
-        match timeout(self.timeout, self.chunks.reserve_many(QUEUED_CHUNKS)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ReceiverGone),
-        }
+    /// How many chunks went to the socket, once there are no more to go.
+    pub async fn taken(&self) -> usize {
+        // It fails when the body was dropped: at its end, if HTTP knew the length, or because the receiver went away.
+        let _ = timeout(self.timeout, self.chunks.reserve_many(QUEUED_CHUNKS)).await;
+        self.taken.load(Ordering::Acquire)
     }
 
     /// Ends the body so that the receiver sees it was cut: the connection is closed without HTTP's end of it.
@@ -71,9 +81,10 @@ impl Body for AnswerBody {
         match &mut *self {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            AnswerBody::Stream { chunks, left } => chunks.poll_recv(context).map(|chunk| {
-                if let (Some(Ok(chunk)), Some(left)) = (&chunk, left) {
-                    *left = left.saturating_sub(chunk.len() as u64);
+            AnswerBody::Stream { chunks, left_bytes, taken } => chunks.poll_recv(context).map(|chunk| {
+                if let Some(Ok(chunk)) = &chunk {
+                    taken.fetch_add(1, Ordering::Release);
+                    *left_bytes = left_bytes.map(|left| left.saturating_sub(chunk.len() as u64));
                 }
                 Some(chunk?.map(Frame::data))
             }),
@@ -87,8 +98,8 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            AnswerBody::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
-            AnswerBody::Stream { left: None, .. } => SizeHint::new(),
+            AnswerBody::Stream { left_bytes: Some(left), .. } => SizeHint::with_exact(*left),
+            AnswerBody::Stream { left_bytes: None, .. } => SizeHint::new(),
         }
     }
 }

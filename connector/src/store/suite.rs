@@ -1,1 +1,220 @@
+//! One suite over every implementation of [`Store`], and what the disk store alone can be tested for: crashes, damage,
+//! a lost index.
 
+use super::disk::{DiskOptions, DiskStore};
+use super::memory::MemoryStore;
+use super::{Record, Store, StoreError};
+use bytes::Bytes;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use waybill_types::{Commitment, Salt};
+
+/// A payload whose bytes are unlike every other's.
+fn record(number: u32, size: usize) -> Record {
+    let batch: Vec<u8> =
+        (0..size as u32).map(|at| (at ^ number.wrapping_mul(2_654_435_761)).to_be_bytes()[3]).collect();
+    let salt = Salt([number as u8; 32]);
+    let commitment = Commitment::new(&[&number.to_be_bytes(), &batch], &salt);
+    Record { commitment, parts: vec![Bytes::copy_from_slice(&number.to_be_bytes()), Bytes::from(batch)], salt }
+}
+
+async fn is_kept(store: &dyn Store, record: &Record) -> bool {
+    let kept = store.read(record.commitment).await.unwrap();
+    kept.is_some_and(|kept| kept.batch == record.parts.concat() && kept.salt == record.salt)
+}
+
+async fn what_is_kept_is_read_back(store: &dyn Store) {
+    for (number, size) in [(1, 0), (2, 1), (3, 4000), (4, 4096), (5, 100_000), (6, 3_000_000)] {
+        let record = record(number, size);
+        assert!(store.read(record.commitment).await.unwrap().is_none());
+        assert!(store.salt(record.commitment).await.unwrap().is_none());
+        store.keep(record.clone()).await.unwrap();
+        assert!(is_kept(store, &record).await, "{size} bytes");
+        assert_eq!(store.salt(record.commitment).await.unwrap(), Some(record.salt));
+    }
+}
+
+async fn a_payload_may_be_kept_again(store: &dyn Store) {
+    let record = record(10, 500);
+    store.keep(record.clone()).await.unwrap();
+    store.keep(record.clone()).await.unwrap();
+    assert!(is_kept(store, &record).await);
+}
+
+async fn many_are_kept_at_once(store: Arc<dyn Store>) {
+    let records: Vec<_> = (100..600).map(|number| record(number, 300 + number as usize)).collect();
+    let tasks: Vec<_> = records
+        .iter()
+        .cloned()
+        .map(|record| {
+            let store = store.clone();
+            tokio::spawn(async move { store.keep(record).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for record in &records {
+        assert!(is_kept(store.as_ref(), record).await);
+    }
+}
+
+async fn a_closed_store_keeps_nothing_more(store: &dyn Store) {
+    let record = record(20, 100);
+    store.close().await;
+    assert!(matches!(store.keep(record).await, Err(StoreError::Unavailable(_))));
+}
+
+async fn run_suite(store: Arc<dyn Store>) {
+    what_is_kept_is_read_back(store.as_ref()).await;
+    a_payload_may_be_kept_again(store.as_ref()).await;
+    many_are_kept_at_once(store.clone()).await;
+    a_closed_store_keeps_nothing_more(store.as_ref()).await;
+}
+
+/// Small segments and an index that leaves memory soon: everything that takes long in production happens at once.
+fn small() -> DiskOptions {
+    DiskOptions { segment_bytes: 64 << 10, queue_bytes_limit: 256 << 10, index_recent_limit: 16, sync: true }
+}
+
+fn open(dir: &Path) -> DiskStore {
+    let index = sled::Config::new().path(dir.join("index")).flush_every_ms(None).open().unwrap();
+    DiskStore::open("test", &dir.join("store"), index.open_tree("test").unwrap(), &small()).unwrap()
+}
+
+#[tokio::test]
+async fn suite_memory() {
+    run_suite(Arc::new(MemoryStore::default())).await;
+}
+
+#[tokio::test]
+async fn suite_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    run_suite(Arc::new(open(dir.path()))).await;
+}
+
+#[tokio::test]
+async fn suite_disk_without_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = sled::Config::new().path(dir.path().join("index")).open().unwrap();
+    let options = DiskOptions { sync: false, ..DiskOptions::default() };
+    let store = DiskStore::open("test", &dir.path().join("store"), index.open_tree("test").unwrap(), &options);
+    run_suite(Arc::new(store.unwrap())).await;
+}
+
+async fn keep_all(store: &dyn Store, numbers: std::ops::Range<u32>) -> Vec<Record> {
+    let mut records = Vec::new();
+    for number in numbers {
+        let record = record(number, 900);
+        store.keep(record.clone()).await.unwrap();
+        records.push(record);
+    }
+    records
+}
+
+/// What is on the disk while the store is open is what a killed process leaves behind.
+fn copy_of(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(dir, copy.path());
+    copy
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy_tree(&path, &target) } else { fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
+}
+
+#[tokio::test]
+async fn disk_after_a_kill_all_that_was_kept_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..300).await;
+    let killed = copy_of(dir.path());
+    let again = open(killed.path());
+    for record in &records {
+        assert!(is_kept(&again, record).await);
+    }
+    let more = keep_all(&again, 300..320).await;
+    again.close().await;
+    drop(again);
+    let third = open(killed.path());
+    for record in records.iter().chain(&more) {
+        assert!(is_kept(&third, record).await);
+    }
+}
+
+#[tokio::test]
+async fn disk_a_lost_or_foreign_index_is_rebuilt_from_the_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..200).await;
+    store.close().await;
+    drop(store);
+    let other = tempfile::tempdir().unwrap();
+    drop(open(other.path()));
+    for index in [None, Some(other.path().join("index"))] {
+        fs::remove_dir_all(dir.path().join("index")).unwrap();
+        if let Some(index) = index {
+            copy_tree(&index, &dir.path().join("index"));
+        }
+        let store = open(dir.path());
+        for record in &records {
+            assert!(is_kept(&store, record).await);
+        }
+    }
+    // The index of a longer life beside segments that are gone.
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    let store = open(dir.path());
+    assert!(store.read(records[0].commitment).await.unwrap().is_none());
+    assert!(store.read(records[199].commitment).await.unwrap().is_none());
+}
+
+/// Flips a bit of the record's first long part wherever it is in the store's files.
+pub(crate) fn damage(dir: &Path, batch: &[u8]) -> PathBuf {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let found = bytes.windows(batch.len()).position(|window| window == batch);
+        if let Some(at) = found {
+            bytes[at + batch.len() / 2] ^= 0x10;
+            fs::write(&path, bytes).unwrap();
+            return path;
+        }
+    }
+    panic!("the payload is in no file of {}", dir.display());
+}
+
+#[tokio::test]
+async fn disk_a_flipped_byte_is_found_and_its_neighbours_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..100).await;
+    damage(&dir.path().join("store"), &records[50].parts[1]);
+    for (number, record) in records.iter().enumerate() {
+        match store.read(record.commitment).await {
+            Err(StoreError::Corrupt(_)) => assert_eq!(number, 50),
+            _ => assert!(number != 50 && is_kept(&store, record).await),
+        }
+    }
+    store.keep(records[50].clone()).await.unwrap();
+    assert!(is_kept(&store, &records[50]).await, "kept again, it is whole again");
+}
+
+#[tokio::test]
+async fn disk_with_damage_in_a_full_segment_the_store_still_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..200).await;
+    store.close().await;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    damage(&dir.path().join("store"), &records[10].parts[1]);
+    let store = open(dir.path());
+    assert!(matches!(store.read(records[10].commitment).await, Err(StoreError::Corrupt(_))));
+    assert!(is_kept(&store, &records[9]).await && is_kept(&store, &records[11]).await);
+}
