@@ -94,10 +94,7 @@ async fn copy(shared: &Shared, replica: &ReplicaHandle, copied: Height) -> Resul
 }
 
 /// The next range: as many blocks as one command carries, through the certificate that covers them.
-fn build(
-    reader: &waybill_ledger::partition::Reader,
-    copied: Height,
-) -> Result<Option<(bytes::Bytes, Height)>, String> {
+fn build(reader: &waybill_ledger::partition::Reader, copied: Height) -> Result<Option<(bytes::Bytes, Height)>, String> {
     let text = |error: waybill_ledger::partition::ReadError| error.to_string();
     let Some(newest) = reader.latest_certificate() else { return Ok(None) };
     let newest = newest.checkpoint.height;

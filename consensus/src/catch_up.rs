@@ -110,7 +110,8 @@ async fn fetch_from(peers: &Peers, peer: NodeId, wanted: &Wanted) -> Option<(Vec
 
 /// Bodies are stored once, in the journal: the ledger refers to them there.
 async fn store(journal: &Arc<Journal>, ledger: LedgerId, blocks: &[Block]) -> Option<Vec<Position>> {
-    let records = blocks.iter().map(|block| (stream_of(ledger), fetched_record(block.header.height, block.body.clone())));
+    let records =
+        blocks.iter().map(|block| (stream_of(ledger), fetched_record(block.header.height, block.body.clone())));
     let (stored, positions) = oneshot::channel();
     let done = move |positions: &[Position]| {
         // The fetch may have been given up.

@@ -25,7 +25,7 @@ use waybill_ledger::identity::{Directory, Identity, Peer};
 use waybill_ledger::journal::{Journal, Options, StreamId, Visited};
 use waybill_ledger::organisation::Organisation;
 use waybill_pbft as pbft;
-use waybill_types::{ClusterId, Codec, LedgerId, Membership, NetworkId, NodeId};
+use waybill_types::{ClusterId, Codec, LedgerId, Membership, NetworkId, NodeId, OrgId};
 
 /// A checkpoint falls at least at every so many blocks (the paper's K).
 pub const CHECKPOINT_INTERVAL: u64 = 128;
@@ -123,14 +123,10 @@ impl Node {
         let NodeParts { identity, genesis, directory, dir, listener, limits, timing } = parts;
         let (db, tree) = open_state(&dir.join("state"))?;
         let (journal, recovery) = open_journal(&dir.join("journal"), &identity)?;
-        let global = GlobalLedger::open(tree.clone(), genesis.clone()).map_err(|error| NodeError::State {
-            dir: dir.join("state"),
-            reason: error.to_string(),
-        })?;
-        let organisation = Organisation::new(prefix(&genesis, &identity)).map_err(|error| NodeError::Raft {
-            group: "organisation",
-            reason: error.to_string(),
-        })?;
+        let global = GlobalLedger::open(tree.clone(), genesis.clone())
+            .map_err(|error| NodeError::State { dir: dir.join("state"), reason: error.to_string() })?;
+        let organisation = Organisation::new(prefix(&genesis, &identity))
+            .map_err(|error| NodeError::Raft { group: "organisation", reason: error.to_string() })?;
         let (stable, stable_out) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             network: genesis.network_id(),
@@ -204,6 +200,20 @@ impl Node {
     /// Links that stand now.
     pub fn connected(&self) -> Vec<NodeId> {
         self.shared.peers.get().map(Peers::connected).unwrap_or_default()
+    }
+
+    /// Whose node this is.
+    pub fn org(&self) -> &OrgId {
+        &self.shared.identity.org
+    }
+
+    /// Whether a topic is known here whose partitions' replicas have not all started yet.
+    pub fn has_unstarted(&self) -> bool {
+        let system = self.shared.global.system();
+        let placed =
+            |ledger| system.membership(ledger).is_some_and(|members| members.index_of(self.shared.me()).is_some());
+        let mut ledgers = system.topics().flat_map(|topic| topic.ledgers().collect::<Vec<_>>());
+        ledgers.any(|ledger| placed(ledger) && !self.shared.replicas.contains_key(&ledger))
     }
 
     /// The network.
@@ -345,9 +355,7 @@ async fn start_groups(
     .map_err(|error| failed("global", &error))?;
     let options = raft::Options::new(format!("organisation/{org}"));
     let id = GroupId::organisation(org);
-    let log = organisation
-        .finish(journal, StreamId(id.0), &options)
-        .map_err(|error| failed("organisation", &error))?;
+    let log = organisation.finish(journal, StreamId(id.0), &options).map_err(|error| failed("organisation", &error))?;
     let organisation = Group::start(raft::Setup {
         id: me,
         group: id,

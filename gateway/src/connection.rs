@@ -19,6 +19,7 @@ use crate::broker::Broker;
 use crate::frame::{Cutter, FRAME_BYTES_LIMIT, FrameError, RequestHeader};
 use crate::request::{DecodeError, Request};
 use crate::response::{EncodeError, Response};
+use crate::server::stopped;
 
 /// Produce requests of one connection that may be under way; beyond it the client's socket waits.
 const IN_FLIGHT_MAX: usize = 64;
@@ -82,13 +83,14 @@ struct Connection {
 impl Connection {
     async fn serve(&mut self) -> Result<(), ConnectionError> {
         let mut in_flight = InFlight::new();
+        let mut stop = self.stop.clone();
         loop {
             tokio::select! {
                 biased;
                 Some(response) = in_flight.next(), if !in_flight.is_empty() => {
                     self.answer(response?, &mut in_flight).await?;
                 }
-                _ = self.stop.wait_for(|stop| *stop) => {
+                () = stopped(&mut stop) => {
                     return self.drain(&mut in_flight).await;
                 }
                 frame = next_frame(&mut self.cutter, &mut self.reader), if in_flight.len() < IN_FLIGHT_MAX => {

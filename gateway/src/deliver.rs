@@ -6,6 +6,8 @@ use crate::error::Refusal;
 use std::sync::Arc;
 use tokio::time::Instant;
 use waybill_connector::DeliverError;
+use waybill_connector::outbox::OutboxError;
+use waybill_connector::pull::PullError;
 use waybill_ledger::contract::authorise;
 use waybill_ledger::partition::Entry;
 use waybill_types::Offset;
@@ -52,7 +54,7 @@ pub async fn payload(
     entry: &Arc<Entry>,
     deadline: Instant,
 ) -> Result<Canonical, Refusal> {
-    let config = partition.replica.reader.config();
+    let config = partition.config()?;
     let grant = authorise(&config, &broker.org, entry).map_err(|_| Refusal::TopicDenied)?;
     let connector = broker.connector.as_ref().ok_or(Refusal::TopicDenied)?;
     let verified = connector.payload(&grant, deadline).await.map_err(|error| refusal(partition, entry, &error))?;
@@ -75,10 +77,13 @@ impl Canonical {
 
 fn refusal(partition: &Partition, entry: &Entry, error: &DeliverError) -> Refusal {
     let refusal = match error {
-        DeliverError::Corrupt { .. } => Refusal::PayloadDamaged,
-        DeliverError::Store(_) => Refusal::StoreUnavailable,
-        DeliverError::Refused { .. } => Refusal::TopicDenied,
-        DeliverError::Unavailable { .. } => Refusal::PayloadUnreachable,
+        DeliverError::Outbox(OutboxError::Corrupt { .. }) => Refusal::PayloadDamaged,
+        DeliverError::Outbox(_) | DeliverError::InboxUnavailable(_) | DeliverError::ShuttingDown => {
+            Refusal::StoreUnavailable
+        }
+        DeliverError::Pull(PullError::PeerRefused { .. }) => Refusal::TopicDenied,
+        DeliverError::Pull(_) | DeliverError::Late { .. } => Refusal::PayloadUnreachable,
+        DeliverError::TooLarge { .. } => Refusal::BatchTooLarge,
     };
     metrics::counter!("waybill_delivery_failures_total", "reason" => format!("{refusal:?}")).increment(1);
     tracing::warn!(topic = %partition.topic.name, ledger = %entry.ledger, offset = entry.base_offset, sender = %entry.sender,

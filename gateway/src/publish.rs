@@ -8,6 +8,8 @@ use crate::error::Refusal;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use waybill_connector::{Connector, KeepError, Stored};
@@ -83,10 +85,9 @@ pub fn acknowledge(outcome: Outcome) -> Result<i64, Refusal> {
             Rejection::DuplicateSequence => Refusal::DuplicateSequence,
             Rejection::TooLarge => Refusal::BatchTooLarge,
             Rejection::UnknownTopic => Refusal::UnknownTopicOrPartition,
-            Rejection::Invalid
-            | Rejection::TopicExists
-            | Rejection::StaleVersion
-            | Rejection::OffsetOutOfRange => Refusal::ContractRejected,
+            Rejection::Invalid | Rejection::TopicExists | Rejection::StaleVersion | Rejection::OffsetOutOfRange => {
+                Refusal::ContractRejected
+            }
         }),
         // Only other transactions than a batch are merely recorded.
         Outcome::Recorded => Err(Refusal::Internal),
@@ -94,7 +95,7 @@ pub fn acknowledge(outcome: Outcome) -> Result<i64, Refusal> {
 }
 
 async fn drive(connector: Arc<Connector>, replica: ReplicaHandle, mut queue: mpsc::Receiver<Queued>) {
-    let mut keeping = FuturesOrdered::new();
+    let mut keeping: FuturesOrdered<Pin<Box<dyn Future<Output = Kept> + core::marker::Send>>> = FuturesOrdered::new();
     loop {
         tokio::select! {
             Some((stored, facts, submitted)) = keeping.next(), if !keeping.is_empty() => {
@@ -104,7 +105,7 @@ async fn drive(connector: Arc<Connector>, replica: ReplicaHandle, mut queue: mps
             }
             queued = queue.recv(), if keeping.len() < KEEPING_MAX => {
                 let Some(queued) = queued else { break };
-                keeping.push_back(keep(connector.clone(), queued));
+                keeping.push_back(Box::pin(keep(connector.clone(), queued)));
             }
         }
     }

@@ -18,8 +18,7 @@ pub async fn serve(broker: Arc<Broker>, listener: TcpListener, mut stop: watch::
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            // An error means that the sender is gone, which is as good as a stop.
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
@@ -47,4 +46,10 @@ pub async fn serve(broker: Arc<Broker>, listener: TcpListener, mut stop: watch::
     if drained.is_err() {
         tracing::warn!(connections = connections.len(), "connections were still busy when the node stopped");
     }
+}
+
+/// Resolves when the node stops.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is as good as a stop.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

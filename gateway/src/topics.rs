@@ -103,7 +103,8 @@ fn place(broker: &Broker, replication_factor: i16, partition: usize) -> Result<V
     if wanted == 0 {
         return Err(Failure::new(Refusal::InvalidReplicationFactor, "replication factor must be -1 or above 0"));
     }
-    let factor = if wanted <= default { Some(default) } else { FACTORS.into_iter().rev().find(|factor| *factor >= wanted) };
+    let factor =
+        if wanted <= default { Some(default) } else { FACTORS.into_iter().rev().find(|factor| *factor >= wanted) };
     let Some(factor) = factor.filter(|factor| *factor <= nodes.len()) else {
         let reason = format!("replication factor {wanted}: the network has {} organisations with nodes", nodes.len());
         return Err(Failure::new(Refusal::InvalidReplicationFactor, reason));
@@ -125,7 +126,8 @@ pub async fn create(broker: &Broker, new: NewTopic, timeout: Duration) -> Result
         }
         Outcome::Rejected(Rejection::NotAuthorised) => return Err(Refusal::ClusterDenied.into()),
         Outcome::Rejected(_) => {
-            let reason = "the system ledger's contract refused it: see the topic's settings and the limits of partitions";
+            let reason =
+                "the system ledger's contract refused it: see the topic's settings and the limits of partitions";
             return Err(Failure::new(Refusal::InvalidConfig, reason));
         }
         _ => {}

@@ -130,6 +130,33 @@ pub fn response_header_version(api: Api, version: i16) -> i16 {
 }
 
 impl Api {
+    /// Its name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Api::Produce => "Produce",
+            Api::Fetch => "Fetch",
+            Api::ListOffsets => "ListOffsets",
+            Api::Metadata => "Metadata",
+            Api::OffsetCommit => "OffsetCommit",
+            Api::OffsetFetch => "OffsetFetch",
+            Api::FindCoordinator => "FindCoordinator",
+            Api::JoinGroup => "JoinGroup",
+            Api::Heartbeat => "Heartbeat",
+            Api::LeaveGroup => "LeaveGroup",
+            Api::SyncGroup => "SyncGroup",
+            Api::DescribeGroups => "DescribeGroups",
+            Api::ListGroups => "ListGroups",
+            Api::ApiVersions => "ApiVersions",
+            Api::CreateTopics => "CreateTopics",
+            Api::DeleteTopics => "DeleteTopics",
+            Api::InitProducerId => "InitProducerId",
+            Api::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
+            Api::DescribeConfigs => "DescribeConfigs",
+            Api::DeleteGroups => "DeleteGroups",
+            Api::DescribeCluster => "DescribeCluster",
+        }
+    }
+
     /// The key that stands in request headers.
     pub const fn key(self) -> i16 {
         self as i16

@@ -11,8 +11,8 @@ mod records;
 mod task;
 mod waiters;
 
-pub use records::{Recovered, stream_of};
 pub(crate) use records::fetched_record;
+pub use records::{Recovered, stream_of};
 pub use task::StartError;
 pub(crate) use task::{ReplicaParts, start};
 

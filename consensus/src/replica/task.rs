@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use waybill_ledger::identity::Identity;
 use waybill_ledger::journal::{Journal, Position};
-use waybill_ledger::partition::{Applied, Partition, Reader};
+use waybill_ledger::partition::{Applied, Partition};
 use waybill_pbft::{self as pbft, Input, Output, PersistId, Replica, ReplicaIndex, Restored, To};
 use waybill_types::{Certificate, Digest, Height, LedgerId, PublicKey, Signature};
 
@@ -103,7 +103,6 @@ pub(crate) fn start(parts: ReplicaParts) -> Result<ReplicaHandle, StartError> {
         waiters: Waiters::new(cluster, identity.node, incarnation),
         config,
         core,
-        reader: reader.clone(),
         partition,
         positions,
         identity,
@@ -173,7 +172,6 @@ struct Task {
     config: pbft::Config,
     core: Replica<Signer>,
     partition: Partition,
-    reader: Reader,
     /// Where the bodies are that may be executed next.
     positions: BTreeMap<(Height, Digest), Place>,
     waiters: Waiters,
@@ -426,7 +424,11 @@ impl Task {
             membership: config.membership.clone(),
             tip: self.partition.tip().clone(),
             target: certificate.checkpoint.height,
-            candidates: candidates.iter().filter_map(|index| members.get(usize::from(*index))).map(|m| m.node).collect(),
+            candidates: candidates
+                .iter()
+                .filter_map(|index| members.get(usize::from(*index)))
+                .map(|m| m.node)
+                .collect(),
         };
         let (peers, journal, events) = (self.peers.clone(), self.journal.clone(), self.events.clone());
         tokio::spawn(async move {
@@ -486,6 +488,9 @@ impl Task {
             pbft::Event::ViewChangeStarted { view, reason } => {
                 tracing::info!(%ledger, view, ?reason, "view change");
                 metrics::counter!("waybill_pbft_view_changes_total").increment(1);
+            }
+            pbft::Event::ViewWished { view, reason } => {
+                tracing::debug!(%ledger, view, ?reason, "another view is wished for");
             }
             pbft::Event::ViewEntered { view, primary } => {
                 tracing::debug!(%ledger, view, primary, "view entered");

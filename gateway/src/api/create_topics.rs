@@ -27,13 +27,17 @@ pub async fn handle(broker: &Broker, request: CreateTopicsRequest) -> CreateTopi
         } else {
             create(broker, &topic, request.validate_only, timeout).await
         };
-        results.push(outcome.unwrap_or_else(|failure| {
-            CreatableTopicResult::default()
-                .with_error_code(failure.refusal.code())
-                .with_error_message(failure.reason.map(Into::into))
-                .with_num_partitions(-1)
-                .with_replication_factor(-1)
-        }).with_name(topic.name));
+        results.push(
+            outcome
+                .unwrap_or_else(|failure| {
+                    CreatableTopicResult::default()
+                        .with_error_code(failure.refusal.code())
+                        .with_error_message(failure.reason.map(Into::into))
+                        .with_num_partitions(-1)
+                        .with_replication_factor(-1)
+                })
+                .with_name(topic.name),
+        );
     }
     CreateTopicsResponse::default().with_topics(results)
 }

@@ -12,7 +12,9 @@ const GROUP: i8 = 0;
 /// Names this node for groups.
 pub fn handle(broker: &Broker, context: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     let refusal = (request.key_type != GROUP).then_some(Refusal::CoordinatorUnavailable);
-    let reason = refusal.map(|_| StrBytes::from_static_str("only consumer groups have a coordinator here: transactions are not served yet"));
+    let reason = refusal.map(|_| {
+        StrBytes::from_static_str("only consumer groups have a coordinator here: transactions are not served yet")
+    });
     let (node, host, port) = match refusal {
         None => (
             BrokerId(broker.node.0 as i32),

@@ -52,24 +52,23 @@ async fn find(
 ) -> Result<(i64, i64, i32), Refusal> {
     let reader = &partition.replica.reader;
     let epoch = partition.leader_epoch();
-    if !may_read(&reader.config(), &broker.org) && wanted.timestamp != LATEST && wanted.timestamp != EARLIEST {
+    let config = partition.config()?;
+    if !may_read(&config, &broker.org) && wanted.timestamp != LATEST && wanted.timestamp != EARLIEST {
         return Err(Refusal::TopicDenied);
     }
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
-    let by_time = |timestamp| reader.entry_for_timestamp(timestamp).map_err(|error| {
-        tracing::error!(%error, "the ledger cannot be read");
-        Refusal::Internal
-    });
+    let by_time = |timestamp| {
+        reader.entry_for_timestamp(timestamp).map_err(|error| {
+            tracing::error!(%error, "the ledger cannot be read");
+            Refusal::Internal
+        })
+    };
     match wanted.timestamp {
         LATEST => Ok((reader.high_watermark(), -1, epoch)),
         EARLIEST | EARLIEST_LOCAL => Ok((reader.log_start_offset(), -1, epoch)),
         MAX_TIMESTAMP => {
-            let latest = reader.max_timestamp_entry().map_err(|error| {
-                tracing::error!(%error, "the ledger cannot be read");
-                Refusal::Internal
-            })?;
-            let Some(entry) = latest else { return Ok((-1, -1, -1)) };
-            let timestamp = entry.max_timestamp_ms();
+            let Some(timestamp) = reader.max_timestamp_ms() else { return Ok((-1, -1, -1)) };
+            let Some(entry) = by_time(timestamp)? else { return Ok((-1, -1, -1)) };
             locate(broker, partition, &entry, timestamp, epoch).await
         }
         timestamp if timestamp >= 0 => match by_time(timestamp)? {

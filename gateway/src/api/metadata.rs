@@ -11,6 +11,7 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
 use std::time::Duration;
 use waybill_ledger::contract::Topic;
 
@@ -87,7 +88,7 @@ fn refused(refusal: Refusal) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_error_code(code).with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
 }
 
-fn described(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
+fn described(broker: &Broker, topic: &Arc<Topic>) -> MetadataResponseTopic {
     let id = |node: &waybill_types::NodeId| BrokerId(node.0 as i32);
     let partitions = topic.partitions.iter().enumerate().map(|(index, replicas)| {
         let started = broker.partition_of(topic, index as i32).is_ok();
@@ -100,7 +101,9 @@ fn described(broker: &Broker, topic: &Topic) -> MetadataResponseTopic {
             .with_error_code(code)
             .with_partition_index(index as i32)
             .with_leader_id(leader)
-            .with_leader_epoch(1)
+            .with_leader_epoch(
+                broker.partition_of(topic, index as i32).map_or(-1, |partition| partition.leader_epoch()),
+            )
             .with_replica_nodes(nodes.clone())
             .with_isr_nodes(nodes)
     });

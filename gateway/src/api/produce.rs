@@ -71,7 +71,7 @@ type Refused = (Refusal, Option<String>);
 async fn take(broker: &Arc<Broker>, topic: &TopicName, data: PartitionProduceData) -> Result<Taken, Refused> {
     let plain = |refusal: Refusal| (refusal, None);
     let partition = broker.partition(topic, data.index).map_err(plain)?;
-    let config = partition.replica.reader.config();
+    let config = partition.config().map_err(plain)?;
     if !may_write(&config, &broker.org) {
         return Err((Refusal::TopicDenied, Some(format!("{} may not write to this topic", broker.org))));
     }
@@ -82,7 +82,8 @@ async fn take(broker: &Arc<Broker>, topic: &TopicName, data: PartitionProduceDat
         .map_err(|error| (Refusal::from(error), Some(error.to_string())))?;
     let facts = canonical.facts();
     if facts.size_bytes > config.batch_bytes_limit {
-        let reason = format!("a batch of {} bytes, max.message.bytes is {}", facts.size_bytes, config.batch_bytes_limit);
+        let reason =
+            format!("a batch of {} bytes, max.message.bytes is {}", facts.size_bytes, config.batch_bytes_limit);
         return Err((Refusal::BatchTooLarge, Some(reason)));
     }
     if facts.transactional {
@@ -97,7 +98,12 @@ async fn take(broker: &Arc<Broker>, topic: &TopicName, data: PartitionProduceDat
 
 type Topics = Vec<(TopicName, Vec<(i32, Result<Taken, Refused>)>)>;
 
-async fn finish(context: Context, acks: i16, topics: Topics, deadline: Instant) -> Result<Option<Response>, ConnectionError> {
+async fn finish(
+    context: Context,
+    acks: i16,
+    topics: Topics,
+    deadline: Instant,
+) -> Result<Option<Response>, ConnectionError> {
     let mut body = ProduceResponse::default();
     let mut failed = None;
     for (name, partitions) in topics {
@@ -130,12 +136,22 @@ async fn acknowledged(index: i32, taken: Taken, deadline: Instant) -> PartitionP
     let executed = match tokio::time::timeout_at(deadline, publication.executed()).await {
         Ok(Ok(executed)) => executed,
         Ok(Err(refusal)) => return refused(index, refusal, None),
-        Err(_) => return refused(index, Refusal::RequestTimedOut, Some("the partition's cluster did not answer in time".into())),
+        Err(_) => {
+            return refused(
+                index,
+                Refusal::RequestTimedOut,
+                Some("the partition's cluster did not answer in time".into()),
+            );
+        }
     };
     match acknowledge(executed.outcome) {
         Ok(base_offset) => {
             let reader = &partition.replica.reader;
-            let append_time_ms = if reader.config().log_append_time { executed.time_ms as i64 } else { -1 };
+            let append_time_ms = if partition.config().is_ok_and(|config| config.log_append_time) {
+                executed.time_ms as i64
+            } else {
+                -1
+            };
             PartitionProduceResponse::default()
                 .with_index(index)
                 .with_base_offset(base_offset)

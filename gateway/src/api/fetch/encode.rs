@@ -112,7 +112,11 @@ impl Writer {
     }
 
     fn string(&mut self, text: &str) {
-        if self.flexible { self.varint(text.len() as u64 + 1) } else { self.buffer.put_i16(text.len() as i16) }
+        if self.flexible {
+            self.varint(text.len() as u64 + 1)
+        } else {
+            self.buffer.put_i16(text.len() as i16)
+        }
         self.buffer.put_slice(text.as_bytes());
     }
 
@@ -185,8 +189,7 @@ mod tests {
             let batches = vec![batch(b"small").stamp(7, 0), batch(&large).stamp(8, 0), batch(b"end").stamp(9, 0)];
             let records: Vec<u8> = batches.iter().flat_map(|batch| batch.to_bytes()).collect();
             let name = TopicName(StrBytes::from_static_str("orders"));
-            let full =
-                FetchedPartition { index: 3, refusal: None, high_watermark: 10, log_start_offset: 2, batches };
+            let full = FetchedPartition { index: 3, refusal: None, high_watermark: 10, log_start_offset: 2, batches };
             let refused = FetchedPartition::refused(4, Refusal::TopicDenied);
             let topics = vec![FetchedTopic { name: name.clone(), partitions: vec![full, refused] }];
             let body = decoded(version, topics).await;

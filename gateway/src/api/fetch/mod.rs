@@ -14,6 +14,7 @@ use crate::connection::ConnectionError;
 use crate::deliver;
 use crate::error::Refusal;
 use crate::response::Response;
+use crate::server::stopped;
 use encode::{FetchedPartition, FetchedTopic};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::messages::FetchRequest;
@@ -58,7 +59,7 @@ pub async fn handle(
         tokio::select! {
             Some(_) = changes.next(), if !changes.is_empty() => {}
             () = tokio::time::sleep_until(deadline) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ok(encode::response(context, answer.topics)),
+            () = stopped(&mut stop) => return Ok(encode::response(context, answer.topics)),
         }
     }
 }
@@ -129,7 +130,8 @@ async fn fetch(
 
 fn check(broker: &Broker, partition: &Partition, wanted: &FetchPartition) -> Result<(), Refusal> {
     let reader = &partition.replica.reader;
-    if !may_read(&reader.config(), &broker.org) || broker.connector.is_none() {
+    let config = partition.config()?;
+    if !may_read(&config, &broker.org) || broker.connector.is_none() {
         return Err(Refusal::TopicDenied);
     }
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
