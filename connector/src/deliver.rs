@@ -175,17 +175,18 @@ impl Delivery {
     }
 
     /// Whoever waited has the payload already. The flight ends when the inbox has it too, so that nobody pulls it again;
-    /// and only what is durable is acknowledged.
+    /// and only what is durable is acknowledged. The hold ends last: while reports wait, no more is pulled.
     async fn keep(self: Arc<Self>, batch: Consignment, pulled: Pulled, landing: Landing) {
         counter!("waybill_connector_pulled_payloads_total").increment(1);
         let kept = self.inbox.keep(&pulled.payload).await;
-        drop((landing, pulled.hold));
+        drop(landing);
         match kept {
             Ok(()) => self.acknowledge(&batch, &pulled.payload).await,
             Err(error) => {
                 tracing::error!(%error, ledger = %batch.ledger, offset = batch.first, "a payload is not kept in the inbox");
             }
         }
+        drop(pulled.hold);
     }
 
     /// Nobody owes himself a receipt.

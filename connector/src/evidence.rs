@@ -25,7 +25,8 @@ use refusals::RecentRefusals;
 
 /// Takes what is to go on the ledgers, in the name of this connector's node.
 pub trait EvidenceSink: Send + Sync + 'static {
-    /// Resolves when the transactions were handed on; until then the next report waits.
+    /// Resolves when the transactions were handed on; until then the next report waits, and in the end pulls do too. So
+    /// it must not wait for one ledger that is stuck: the others' reports stand behind it.
     fn report(&self, transactions: Vec<(LedgerId, Transaction)>) -> Pending<'_, ()>;
 }
 

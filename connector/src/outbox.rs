@@ -134,3 +134,79 @@ impl Outbox {
         self.shelf.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Kept, Pending, Record};
+
+    fn parts(pieces: &[&'static str]) -> Vec<Bytes> {
+        pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect()
+    }
+
+    fn outbox(store: Arc<dyn Store>) -> Outbox {
+        Outbox::new(NodeId(1), store, 0, 1000)
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_read_back_and_the_same_batch_twice_has_two_commitments() {
+        let outbox = outbox(Arc::new(MemoryStore::default()));
+        let first = outbox.keep(parts(&["head", "batch"])).await.unwrap();
+        let second = outbox.keep(parts(&["headbatch"])).await.unwrap();
+        assert_eq!((first.size_bytes(), first.connector()), (9, NodeId(1)));
+        assert_ne!(first.commitment(), second.commitment(), "each has its own salt");
+        for stored in [first, second] {
+            let read = outbox.read_committed(stored.commitment()).await.unwrap();
+            assert_eq!(read.to_bytes(), "headbatch");
+            let salt = outbox.salt(stored.commitment()).await.unwrap();
+            assert_eq!(Commitment::new(&[b"headbatch"], &salt), stored.commitment());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_outside_the_limits_is_refused_and_what_was_never_kept_is_missing() {
+        let outbox = outbox(Arc::new(MemoryStore::default()));
+        for batch in [Vec::new(), vec![Bytes::new()], vec![Bytes::from(vec![0; 1001])]] {
+            assert!(matches!(outbox.keep(batch).await, Err(KeepError::ClientSent { limit: 1000, .. })));
+        }
+        assert!(outbox.keep(vec![Bytes::from(vec![0; 1000])]).await.is_ok());
+        let commitment = Commitment::new(&[b"never"], &Salt([0; 32]));
+        assert_eq!(outbox.read_committed(commitment).await.unwrap_err(), OutboxError::Missing { commitment });
+    }
+
+    /// A medium whose own checksums notice nothing.
+    #[derive(Debug, Default)]
+    struct Lying(MemoryStore);
+
+    impl Store for Lying {
+        fn keep(&self, mut record: Record) -> Pending<'_, Result<(), StoreError>> {
+            if record.parts.concat().starts_with(b"spoil") {
+                record.parts = parts(&["Spoil me"]);
+            }
+            self.0.keep(record)
+        }
+        fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>> {
+            self.0.read(commitment)
+        }
+        fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>> {
+            self.0.salt(commitment)
+        }
+        fn close(&self) -> Pending<'_, ()> {
+            self.0.close()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damage_that_only_the_commitment_shows_is_found_and_the_neighbours_are_whole() {
+        let outbox = outbox(Arc::new(Lying::default()));
+        let mut stored = Vec::new();
+        for batch in ["before", "spoil me", "behind"] {
+            stored.push(outbox.keep(parts(&[batch])).await.unwrap().commitment());
+        }
+        assert_eq!(outbox.read_committed(stored[0]).await.unwrap().to_bytes(), "before");
+        let commitment = stored[1];
+        assert_eq!(outbox.read_committed(commitment).await.unwrap_err(), OutboxError::Corrupt { commitment });
+        assert_eq!(outbox.read_committed(stored[2]).await.unwrap().to_bytes(), "behind");
+    }
+}

@@ -30,6 +30,7 @@ mod body;
 mod limits;
 mod range;
 
+use answer::Caller;
 use limits::{Limits, try_take};
 
 /// After a failure to accept (no file descriptors are left, say) the next try waits this long.
@@ -136,21 +137,29 @@ impl Server {
             .header_read_timeout(self.options.request_timeout)
             .max_headers(self.options.headers_limit)
             .max_buf_size(self.options.head_bytes_limit.max(HEAD_BYTES_MIN));
-        let peer = Arc::new(peer);
+        let caller = Caller { peer: Arc::new(peer), share: share.clone(), cut: Arc::default() };
         let service = service_fn(|request| {
-            let answer = answer::answer(self.clone(), peer.clone(), share.clone(), request);
+            let answer = answer::answer(self.clone(), caller.clone(), request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closed(&mut closing) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    let error = ended.err().map(tracing::field::display);
+                    tracing::debug!(%address, org = %caller.peer.org, error, "a connection to the connector has ended");
+                    return;
+                }
+                () = caller.cut.notified() => {
+                    tracing::info!(%address, org = %caller.peer.org, "a connection is cut: its receiver reads nothing");
+                    return;
+                }
+                () = closed(&mut closing), if !draining => {
+                    connection.as_mut().graceful_shutdown();
+                    draining = true;
+                }
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%address, org = %peer.org, %error, "a connection to the connector has ended");
         }
     }
 

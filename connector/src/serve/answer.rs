@@ -20,7 +20,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use metrics::counter;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use waybill_ledger::contract::RefuseReason;
 use waybill_ledger::identity::Peer;
@@ -29,14 +29,19 @@ use waybill_types::{LedgerId, Offset};
 /// Pieces below this are copied together: one write for many small batches.
 const COPY_BELOW_BYTES: usize = 16 << 10;
 
+/// One connection's other end.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub peer: Arc<Peer>,
+    pub share: Arc<Share>,
+    /// Cuts the connection.
+    pub cut: Arc<Notify>,
+}
+
 /// Answers one request. There is an answer to everything.
-pub(super) async fn answer(
-    server: Arc<Server>,
-    peer: Arc<Peer>,
-    share: Arc<Share>,
-    request: Request<Incoming>,
-) -> Response<AnswerBody> {
-    let answered = try_answer(server, peer.clone(), share, request).await;
+pub(super) async fn answer(server: Arc<Server>, caller: Caller, request: Request<Incoming>) -> Response<AnswerBody> {
+    let peer = caller.peer.clone();
+    let answered = try_answer(server, caller, request).await;
     answered.unwrap_or_else(|error| {
         counter!("waybill_connector_pulls_refused_total", "code" => error.code()).increment(1);
         tracing::debug!(org = %peer.org, node = %peer.node, code = error.code(), "a pull is refused");
@@ -46,22 +51,22 @@ pub(super) async fn answer(
 
 async fn try_answer(
     server: Arc<Server>,
-    peer: Arc<Peer>,
-    share: Arc<Share>,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, ErrorCode> {
     let (head, body) = request.into_parts();
     let route = Route::parse(head.uri.path()).ok_or(ErrorCode::BadRequest)?;
     let (Route::Batch(ledger, _) | Route::Batches(ledger)) = route;
-    let signed = signed_request(&server, &peer, &head.headers).map_err(|error| {
+    let peer = &caller.peer;
+    let signed = signed_request(&server, peer, &head.headers).map_err(|error| {
         tracing::info!(org = %peer.org, node = %peer.node, %error, "a pull request is refused");
         ErrorCode::BadPullRequest
     })?;
     if signed.request.ledger != ledger {
         return Err(ErrorCode::BadPullRequest);
     }
-    let turn = try_take(&share.pulls).ok_or(ErrorCode::Busy)?;
-    let pull = Pull { server, peer, share, ledger, signed: Arc::new(signed), _turn: turn };
+    let turn = try_take(&caller.share.pulls).ok_or(ErrorCode::Busy)?;
+    let pull = Pull { server, caller, ledger, signed: Arc::new(signed), _turn: turn };
     match (head.method, route) {
         (Method::GET, Route::Batch(_, offset)) => pull.answer_one(offset, &head.headers).await,
         (Method::POST, Route::Batches(_)) => {
@@ -84,8 +89,7 @@ fn signed_request(server: &Server, peer: &Peer, headers: &HeaderMap) -> Result<S
 /// A request that stands.
 struct Pull {
     server: Arc<Server>,
-    peer: Arc<Peer>,
-    share: Arc<Share>,
+    caller: Caller,
     ledger: LedgerId,
     signed: Arc<SignedPullRequest>,
     _turn: OwnedSemaphorePermit,
@@ -117,20 +121,21 @@ impl Pull {
         if !(signed.first..=signed.last).contains(&offset) {
             return Err(ErrorCode::BadPullRequest);
         }
-        let grant = self.server.permissions.authorise(&self.peer.org, self.ledger, offset).map_err(|refusal| {
-            if refusal == Refusal::Denied {
-                self.note_refusal(offset, RefuseReason::NotAReader);
-            }
-            ErrorCode::Refused(refusal)
-        })?;
+        let grant =
+            self.server.permissions.authorise(&self.caller.peer.org, self.ledger, offset).map_err(|refusal| {
+                if refusal == Refusal::Denied {
+                    self.note_refusal(offset, RefuseReason::NotAReader);
+                }
+                ErrorCode::Refused(refusal)
+            })?;
         let batch = Consignment::from(&grant);
-        if *grant.reader() != self.peer.org || batch.ledger != self.ledger || batch.first != offset {
+        if *grant.reader() != self.caller.peer.org || batch.ledger != self.ledger || batch.first != offset {
             return Err(ErrorCode::Refused(Refusal::NoBatch));
         }
         if batch.connector != self.server.identity.node {
             return Err(ErrorCode::Elsewhere);
         }
-        let memory = self.share.bytes.take(u64::from(batch.size_bytes)).await;
+        let memory = self.caller.share.bytes.take(u64::from(batch.size_bytes)).await;
         match self.server.outbox.read(&grant).await {
             Ok(payload) => Ok(Fetched { batch, payload, _memory: memory }),
             Err(OutboxError::Corrupt { .. }) => {
@@ -146,13 +151,13 @@ impl Pull {
     }
 
     fn note_refusal(&self, offset: Offset, reason: RefuseReason) {
-        let (ledger, to) = (self.ledger, self.peer.org.clone());
+        let (ledger, to) = (self.ledger, self.caller.peer.org.clone());
         self.server.evidence.note_if_room(Event::Refused { ledger, to, offset, reason });
     }
 
     /// Whether the receiver may still have the batch.
     fn still_allowed(&self, offset: Offset) -> bool {
-        self.server.permissions.authorise(&self.peer.org, self.ledger, offset).is_ok()
+        self.server.permissions.authorise(&self.caller.peer.org, self.ledger, offset).is_ok()
     }
 
     async fn answer_one(self, offset: Offset, headers: &HeaderMap) -> Result<Response<AnswerBody>, ErrorCode> {
@@ -166,7 +171,7 @@ impl Pull {
             Wanted::Range(first, last) => (first, last, StatusCode::PARTIAL_CONTENT),
             Wanted::Unsatisfiable => return Err(ErrorCode::Range),
         };
-        let (chunks, body) = AnswerBody::stream(Some((last - first + 1) as u64), self.server.options.chunk_timeout);
+        let (chunks, body) = self.stream(Some((last - first + 1) as u64));
         let mut answer = payload_answer(status, body);
         insert(&mut answer, ETAG, &tag);
         insert(&mut answer, ACCEPT_RANGES, "bytes");
@@ -175,6 +180,10 @@ impl Pull {
         }
         tokio::spawn(self.send_one(fetched, first, last, chunks));
         Ok(answer)
+    }
+
+    fn stream(&self, length: Option<u64>) -> (ChunkSender, AnswerBody) {
+        AnswerBody::stream(length, self.server.options.chunk_timeout, self.caller.cut.clone())
     }
 
     /// Sends bytes `first..=last` of batch and salt.
@@ -224,7 +233,7 @@ impl Pull {
     async fn answer_many(self, offsets: Vec<Offset>) -> Result<Response<AnswerBody>, ErrorCode> {
         let first = *offsets.first().ok_or(ErrorCode::BadRequest)?;
         let fetched = self.fetch(first).await?;
-        let (chunks, body) = AnswerBody::stream(None, self.server.options.chunk_timeout);
+        let (chunks, body) = self.stream(None);
         tokio::spawn(self.send_many(fetched, offsets, chunks));
         Ok(payload_answer(StatusCode::OK, body))
     }
@@ -261,12 +270,15 @@ impl Pull {
 
     /// Ends the body, so that the receiver can tell a whole answer from a cut one, and reports what was served.
     async fn end(self, mut outgoing: Outgoing, sent: Result<(), Stop>) {
-        for (first, last) in outgoing.served().await {
+        let served = outgoing.served().await;
+        // Nodes of one organisation owe each other no evidence.
+        let foreign = self.caller.peer.org != self.server.identity.org;
+        for (first, last) in served.into_iter().filter(|_| foreign) {
             let request = self.signed.clone();
             self.server.evidence.note(Event::Retrieved { first, last, request }).await;
         }
         if let Err(Stop::Revoked) = sent {
-            tracing::info!(org = %self.peer.org, ledger = %self.ledger, "a pull is cut: permission was revoked");
+            tracing::info!(org = %self.caller.peer.org, ledger = %self.ledger, "a pull is cut: permission was revoked");
             outgoing.chunks.abort("permission was revoked").await;
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 /// Chunks between the task and the socket.
@@ -36,6 +36,8 @@ pub(super) struct ChunkSender {
     chunks: mpsc::Sender<io::Result<Bytes>>,
     taken: Arc<AtomicUsize>,
     timeout: Duration,
+    /// Cuts the connection: HTTP itself would wait for ever for a receiver that reads nothing.
+    cut: Arc<Notify>,
 }
 
 /// The receiver went away, or accepts nothing.
@@ -43,12 +45,12 @@ pub(super) struct ChunkSender {
 pub(super) struct ReceiverGone;
 
 impl AnswerBody {
-    /// A body and the end to feed it; each chunk must be accepted within `timeout`.
-    pub fn stream(length: Option<u64>, timeout: Duration) -> (ChunkSender, Self) {
+    /// A body and the end to feed it; if a chunk is not accepted within `timeout`, `cut` is told.
+    pub fn stream(length: Option<u64>, timeout: Duration, cut: Arc<Notify>) -> (ChunkSender, Self) {
         let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
         let taken = Arc::new(AtomicUsize::new(0));
         let body = AnswerBody::Stream { chunks, left_bytes: length, taken: taken.clone() };
-        (ChunkSender { chunks: sender, taken, timeout }, body)
+        (ChunkSender { chunks: sender, taken, timeout, cut }, body)
     }
 }
 
@@ -56,20 +58,28 @@ impl ChunkSender {
     pub async fn send(&self, chunk: Bytes) -> Result<(), ReceiverGone> {
         match timeout(self.timeout, self.chunks.send(Ok(chunk))).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(ReceiverGone),
+            Ok(Err(_)) => Err(ReceiverGone),
+            Err(_) => {
+                self.cut.notify_one();
+                Err(ReceiverGone)
+            }
         }
     }
 
     /// How many chunks went to the socket, once there are no more to go.
     pub async fn taken(&self) -> usize {
         // It fails when the body was dropped: at its end, if HTTP knew the length, or because the receiver went away.
-        let _ = timeout(self.timeout, self.chunks.reserve_many(QUEUED_CHUNKS)).await;
+        if timeout(self.timeout, self.chunks.reserve_many(QUEUED_CHUNKS)).await.is_err() {
+            self.cut.notify_one();
+        }
         self.taken.load(Ordering::Acquire)
     }
 
     /// Ends the body so that the receiver sees it was cut: the connection is closed without HTTP's end of it.
     pub async fn abort(self, reason: &'static str) {
-        let _ = timeout(self.timeout, self.chunks.send(Err(io::Error::other(reason)))).await;
+        if timeout(self.timeout, self.chunks.send(Err(io::Error::other(reason)))).await.is_err() {
+            self.cut.notify_one();
+        }
     }
 }
 

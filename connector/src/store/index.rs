@@ -43,6 +43,8 @@ pub(super) struct Index {
     recent: Mutex<Recent>,
     tree: sled::Tree,
     recent_limit: usize,
+    /// Held while positions move: what one mover has stored, no other may take for its own.
+    mover: Mutex<()>,
     /// Wakes whoever waits for room in memory.
     moved: Notify,
 }
@@ -57,7 +59,8 @@ struct Recent {
 
 impl Index {
     pub fn new(tree: sled::Tree, recent_limit: usize) -> Self {
-        Index { recent: Mutex::default(), tree, recent_limit: recent_limit.max(2), moved: Notify::new() }
+        let (recent, mover) = (Mutex::default(), Mutex::default());
+        Index { recent, tree, recent_limit: recent_limit.max(2), mover, moved: Notify::new() }
     }
 
     /// Up to where sled is complete.
@@ -107,6 +110,7 @@ impl Index {
 
     /// Moves what is in memory to sled, with the mark in the same batch.
     pub fn move_to_sled(&self) -> sled::Result<()> {
+        let _one_at_a_time = self.mover.lock();
         let batch: Vec<_> = self.recent.lock().order.iter().copied().collect();
         let outcome = self.store(&batch);
         let mut recent = self.recent.lock();
@@ -166,6 +170,28 @@ mod tests {
         index.clear().unwrap();
         assert_eq!(index.mark().unwrap(), None);
         assert_eq!(index.position(Key([2; 16])).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_is_lost_however_many_move_at_once() {
+        let index = index(1 << 20);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..10_000u32).for_each(|number| index.insert(key(number), at(number))));
+            for _ in 0..3 {
+                scope.spawn(|| (0..50).for_each(|_| index.move_to_sled().unwrap()));
+            }
+        });
+        index.move_to_sled().unwrap();
+        for number in 0..10_000 {
+            assert_eq!(index.position(key(number)).unwrap(), Some(at(number)));
+        }
+        assert_eq!(index.mark().unwrap(), Some(at(9_999)));
+    }
+
+    fn key(number: u32) -> Key {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&number.to_be_bytes());
+        Key(key)
     }
 
     #[tokio::test]
