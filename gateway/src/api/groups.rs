@@ -101,7 +101,8 @@ async fn join(broker: &Broker, context: &Context, request: JoinGroupRequest) -> 
             .with_protocol_type(Some(text(joined.protocol_type)))
             .with_protocol_name(Some(text(joined.protocol)))
             .with_leader(text(joined.leader))
-            .with_skip_assignment(joined.skip_assignment)
+            // Never encodable before version 9; a group offers it only to members that can skip.
+            .with_skip_assignment(joined.skip_assignment && context.version >= 9)
             .with_member_id(text(joined.member_id))
             .with_members(
                 joined

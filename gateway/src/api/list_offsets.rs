@@ -1,6 +1,7 @@
 //! ListOffsets, versions 1 to 8: the first offset (-2), the next (-1), that of the largest timestamp (-3), or the first
 //! *record* at or after a time. The ledger knows each batch's largest timestamp; inside the batch the records are read.
 
+use crate::api::Context;
 use crate::batch::{self, Found};
 use crate::broker::{Broker, Partition};
 use crate::deliver;
@@ -21,8 +22,11 @@ const EARLIEST_LOCAL: i64 = -4;
 /// How long the payload may take in which a timestamp is looked for.
 const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The first version whose answer has a leader epoch; before it `kafka-protocol` refuses to encode one.
+const LEADER_EPOCH_SINCE: i16 = 4;
+
 /// Answers for each partition.
-pub async fn handle(broker: &Broker, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub async fn handle(broker: &Broker, context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -34,6 +38,7 @@ pub async fn handle(broker: &Broker, request: ListOffsetsRequest) -> ListOffsets
             let response = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
             partitions.push(match found {
                 Ok((offset, timestamp, epoch)) => {
+                    let epoch = if context.version >= LEADER_EPOCH_SINCE { epoch } else { -1 };
                     response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
                 }
                 Err(refusal) => response.with_error_code(refusal.code()).with_offset(-1).with_timestamp(-1),

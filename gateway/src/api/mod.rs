@@ -89,7 +89,7 @@ async fn handle(
         Request::CreateTopics(request) => context.answer(api, &create_topics::handle(&broker, request).await),
         Request::DeleteTopics(request) => context.answer(api, &delete_topics::handle(&broker, request).await),
         Request::Fetch(request) => return fetch::handle(&broker, &context, request, stop).await,
-        Request::ListOffsets(request) => context.answer(api, &list_offsets::handle(&broker, request).await),
+        Request::ListOffsets(request) => context.answer(api, &list_offsets::handle(&broker, &context, request).await),
         Request::FindCoordinator(request) => context.answer(api, &find_coordinator::handle(&broker, &context, request)),
         Request::InitProducerId(request) => context.answer(api, &init_producer_id::handle(&broker, request).await),
         Request::OffsetCommit(request) => context.answer(api, &offsets::commit(&broker, &context, request).await),
