@@ -432,8 +432,14 @@ impl Inner {
             return Err("the vote is not the sender's");
         }
         let mut prev = append.prev_log_id;
+        if prev.is_some_and(|prev| prev.leader_id > leader || self.log.contradicts_committed(&prev)) {
+            return Err("the entry before cannot be");
+        }
         for entry in &append.entries {
             let log_id = entry.log_id;
+            if self.log.contradicts_committed(&log_id) {
+                return Err("another entry is committed in its place");
+            }
             if log_id.index != prev.map_or(0, |prev| prev.index.saturating_add(1)) {
                 return Err("the entries do not follow each other");
             }

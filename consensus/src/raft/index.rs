@@ -194,6 +194,19 @@ impl Index {
         stored.filter(|(_, position)| position.segment < segment).collect()
     }
 
+    /// Whether an entry with this id cannot be, since another is committed in its place.
+    pub fn contradicts_committed(&self, log_id: &LogId) -> bool {
+        let committed = self.base.committed.max(self.base.purged);
+        if committed.is_none_or(|committed| committed.index < log_id.index) {
+            return false;
+        }
+        match self.slot(log_id.index) {
+            Some(slot) => slot.log_id != *log_id,
+            // Which one was there is forgotten, but not that no later leader made it.
+            None => self.base.purged.is_some_and(|purged| purged.leader_id < log_id.leader_id),
+        }
+    }
+
     pub fn contains(&self, log_id: &LogId) -> bool {
         self.slot(log_id.index).is_some_and(|slot| slot.log_id == *log_id)
     }
@@ -270,6 +283,18 @@ mod tests {
         assert_eq!(index.cached_bytes, 0);
         index.push_new(entry(3, 21), 10).unwrap();
         assert_eq!(index.push_new(entry(3, 23), 10), Err(Gap { last: 21, found: 23 }));
+    }
+
+    #[test]
+    fn nothing_else_can_be_in_the_place_of_what_is_committed() {
+        let mut index = filled(5);
+        assert!(!index.contradicts_committed(&log_id(9, 0)));
+        index.base.committed = Some(log_id(1, 3));
+        index.purge(log_id(1, 1));
+        let contradicting = |term| (0..5).map(|i| index.contradicts_committed(&log_id(term, i))).collect::<Vec<_>>();
+        assert_eq!(contradicting(1), [false; 5]);
+        assert_eq!(contradicting(2), [true, true, true, true, false]);
+        assert_eq!(contradicting(0), [false, false, true, true, false], "of what is purged only the end is known");
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl LogStore {
         self.shared.index.lock().base.purged.map(|purged| purged.index)
     }
 
+    /// Whether an entry with this id cannot be, since another is committed in its place.
+    pub(super) fn contradicts_committed(&self, log_id: &LogId) -> bool {
+        self.shared.index.lock().contradicts_committed(log_id)
+    }
+
     pub(super) fn last_log_id(&self) -> Option<LogId> {
         self.shared.index.lock().last_log_id()
     }

@@ -10,7 +10,7 @@ use super::super::message::{ChunkAnswer, Request, Response};
 use super::super::snapshot::{Applied, Snapshots};
 use super::super::types::{Entry, LogId, Membership, StoredMembership, TypeConfig, Vote};
 use super::super::wire::Wire;
-use super::harness::{Cluster, Tally};
+use super::harness::{Cluster, PATIENCE, Tally};
 
 async fn ask(cluster: &Cluster, from: u64, to: u64, request: &Request) -> Response {
     let answer = cluster.group(to).handle(from, request.to_wire()).await;
@@ -69,6 +69,7 @@ async fn a_false_leader_cannot_break_the_log_or_change_the_membership() {
     let [liar, victim] = cluster.followers(leader)[..] else { unreachable!() };
     cluster.write_many(victim, "before", 3).await;
     cluster.converges(3).await;
+    cluster.group(victim).barrier(PATIENCE).await.unwrap();
     let (term, last) = (cluster.group(victim).status().term + 1, cluster.group(victim).status().last_index.unwrap());
     let vote = leader_vote(term, liar);
     let prev = Some(blank(term, liar, last).log_id);
@@ -81,8 +82,13 @@ async fn a_false_leader_cannot_break_the_log_or_change_the_membership() {
     let takeover = Entry { payload: EntryPayload::Membership(mine), ..blank(term, liar, last + 1) };
     assert_refused(&cluster, liar, victim, append(vote, prev, vec![takeover])).await;
 
-    // In place of what is committed it can put nothing, even where it is taken for a leader.
-    ask(&cluster, liar, victim, &append(vote, None, vec![blank(term, liar, 0), blank(term, liar, 1)])).await;
+    // In place of what is committed it can put nothing.
+    assert_refused(&cluster, liar, victim, append(vote, None, vec![blank(term, liar, 0), blank(term, liar, 1)])).await;
+    assert_refused(&cluster, liar, victim, append(vote, prev, vec![])).await;
+
+    // It may win an election and be taken for a leader: then the others elect another one.
+    ask(&cluster, liar, victim, &append(vote, None, vec![])).await;
+    assert_eq!(cluster.status_of(victim, |status| status.term >= term).await.leader, Some(liar));
     cluster.write_many(leader, "after", 3).await;
     let commands = cluster.converges(6).await;
     assert_eq!(commands[..3], ["before0", "before1", "before2"]);
