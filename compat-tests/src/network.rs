@@ -82,20 +82,19 @@ impl Data {
 
     /// Starts the network without the nodes of some organisations.
     pub fn start_without(&self, stopped: &[&str]) -> Network<'_> {
-        let mut network = self.spawn_without(stopped);
+        let mut network = self.spawn(stopped);
         network.wait_until_ready();
         network
     }
 
     /// Starts a network that is expected to refuse, and returns its status and what it wrote.
     pub fn start_refused(&self) -> (ExitStatus, String) {
-        let mut network = self.spawn_without(&[]);
+        let mut network = self.spawn(&[]);
         let status = network.wait_for_end(LIMIT).expect("an end: this start must be refused");
         (status, network.log())
     }
 
-    /// Starts the network without the nodes of some organisations, and does not wait: it may never be ready.
-    pub fn spawn_without(&self, stopped: &[&str]) -> Network<'_> {
+    fn spawn(&self, stopped: &[&str]) -> Network<'_> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let log_file = self.beside(&format!("log-{number}.txt"));
         let log = File::create(&log_file).expect("a log file");
