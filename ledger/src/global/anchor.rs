@@ -84,11 +84,11 @@ impl GlobalLedger {
         stage: &mut Stage<'_>,
         change: &mut Change,
     ) -> Result<Result<Height, Rejected>, StoreError> {
-        let Some((membership, cluster)) = self.replicas(anchor.ledger) else {
+        let known = self.memory.read().ledgers.get(&anchor.ledger).cloned();
+        let Some((membership, cluster)) = self.replicas(anchor.ledger, known.as_deref()) else {
             let detail = format!("no ledger {} is known here", anchor.ledger);
             return Ok(Err(Rejected { height: 0, reason: Reason::UnknownLedger, detail }));
         };
-        let known = self.memory.read().ledgers.get(&anchor.ledger).cloned();
         let fresh = || Arc::new(LedgerRow { tip: Tip::new(self.network, anchor.ledger, cluster), rejected: 0 });
         let mut row = LedgerRow::clone(&known.unwrap_or_else(fresh));
         let decided = match self.new_blocks(&row.tip, &anchor.blocks)? {
@@ -116,7 +116,8 @@ impl GlobalLedger {
     }
 
     /// Who orders a ledger, and its cluster's name, by the genesis and the system ledger's blocks here.
-    fn replicas(&self, ledger: LedgerId) -> Option<(Membership, ClusterId)> {
+    /// `row` is what is here of it already.
+    fn replicas(&self, ledger: LedgerId, row: Option<&LedgerRow>) -> Option<(Membership, ClusterId)> {
         if ledger == LedgerId::SYSTEM {
             return Some((self.genesis.system_membership(), self.genesis.system_cluster()));
         }
@@ -124,8 +125,11 @@ impl GlobalLedger {
         let system = self.system();
         let replicas = known.topic.partitions.get(ledger.partition as usize)?;
         let members = replicas.iter().map(|node| system.node(*node).cloned()).collect::<Option<Vec<_>>>()?;
-        let body = first_body(&known.topic, ledger.partition, system.nodes()).to_bytes();
-        Some((Membership { epoch: 1, members }, ClusterId::new(self.network, ledger, Body::digest(&body))))
+        let cluster = row.map(|row| row.tip.cluster).unwrap_or_else(|| {
+            let body = first_body(&known.topic, ledger.partition, system.nodes()).to_bytes();
+            ClusterId::new(self.network, ledger, Body::digest(&body))
+        });
+        Some((Membership { epoch: 1, members }, cluster))
     }
 
     /// The blocks behind the chain's end. Those up to it are skipped if the last of them is the one that is here: a

@@ -7,6 +7,9 @@ use waybill_types::{Block, Certificate, Height, LedgerId, codec_enum, codec_stru
 /// How many blocks one command can carry.
 pub const BLOCKS_PER_ANCHOR_MAX: usize = 4096;
 
+/// How many bytes one command can have.
+pub const ANCHOR_BYTES_MAX: usize = 64 << 20;
+
 /// One entry of the global ledger's Raft log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -53,7 +56,7 @@ codec_struct!(Rejected { height, reason, detail });
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
-    /// The bytes are not a command.
+    /// The bytes are not a command, or too many.
     Malformed = 1,
     /// No blocks, too many, or not consecutive ones.
     NoRange = 2,

@@ -194,3 +194,49 @@ impl GlobalLedger {
         Ok(ranges)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use waybill_types::TopicId;
+
+    const LEDGER: LedgerId = LedgerId::new(TopicId([1; 16]), 0);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn an_offset_keeps_its_first_report(
+            reports in prop::collection::vec((0i64..60, 0i64..60), 1..30),
+            commits in prop::collection::vec(0i64..60, 1..10),
+            written in 0usize..30,
+        ) {
+            let db = sled::Config::new().temporary(true).open().unwrap();
+            let mut stage = Stage::new(&db);
+            let org = OrgId::new("acme").unwrap();
+            let system = SystemState::new(std::sync::Arc::new(crate::receipt::fixture::four().system_body().config.unwrap()));
+            let indexer = Indexer::new(LEDGER, &system);
+            let track = |level| Track { level, org: &org, by: None };
+            let range = |first, last, leaf_index| Covered { first, last, leaf_index, time_ms: 0, reason: 0 };
+            for (index, (first, last)) in (0..).zip(&reports) {
+                if index as usize == written {
+                    std::mem::replace(&mut stage, Stage::new(&db)).commit().unwrap();
+                }
+                indexer.cover(&mut stage, track(Level::Received), range(*first, *last, index)).unwrap();
+            }
+            for (index, offset) in (0..).zip(&commits) {
+                indexer.commit(&mut stage, track(Level::Committed), range(0, offset - 1, index)).unwrap();
+            }
+            for offset in 0..60 {
+                let found = |level| {
+                    let found = stage.at_or_before::<Covered>(&Key::Delivered(LEDGER, track(level), offset)).unwrap();
+                    found.filter(|(_, found)| found.last >= offset).map(|(_, found)| found.leaf_index)
+                };
+                let first = reports.iter().position(|(first, last)| (*first..=*last).contains(&offset));
+                prop_assert_eq!(found(Level::Received), first.map(|index| index as u64));
+                let first = commits.iter().position(|commit| *commit > offset);
+                prop_assert_eq!(found(Level::Committed), first.map(|index| index as u64));
+            }
+        }
+    }
+}

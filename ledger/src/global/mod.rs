@@ -21,7 +21,7 @@ mod snapshot;
 mod stage;
 mod view;
 
-pub use command::{Anchor, Answer, BLOCKS_PER_ANCHOR_MAX, Command, Reason, Rejected};
+pub use command::{ANCHOR_BYTES_MAX, Anchor, Answer, BLOCKS_PER_ANCHOR_MAX, Command, Reason, Rejected};
 pub use deliveries::{Covered, SentBatch};
 pub use rows::KnownTopic;
 pub use snapshot::SnapshotError;
@@ -137,11 +137,13 @@ impl GlobalLedger {
         Ok(ledger)
     }
 
-    /// Applies an encoded [`Command`] and returns the encoded [`Answer`]. `index` is Raft's log id, opaque here; it is
-    /// stored in the same atomic step. An error means that the node cannot go on.
+    /// Applies an encoded [`Command`] and returns the encoded [`Answer`]. `index` is Raft's log id, opaque here (Raft's
+    /// membership may be in it, too); it is stored in the same atomic step, and it is in snapshots. An error means that
+    /// the node cannot go on.
     pub fn apply(&self, index: &[u8], command: &Bytes) -> Result<Bytes, StoreError> {
         let _one_at_a_time = self.writer.lock();
-        let answer = self.apply_decoded(Some(index), Command::from_bytes(command).ok())?;
+        let decoded = if command.len() <= ANCHOR_BYTES_MAX { Command::from_bytes(command).ok() } else { None };
+        let answer = self.apply_decoded(Some(index), decoded)?;
         Ok(answer.to_bytes())
     }
 

@@ -11,7 +11,7 @@
 //! one *begin*, then per ledger one *ledger*, *blocks* and *certificates* in the order of height, and one *end* with
 //! the SHA-256 of everything before it. The system ledger comes first, since the others' replicas are named there.
 
-use super::command::{Anchor, Answer, BLOCKS_PER_ANCHOR_MAX, Command, Rejected};
+use super::command::{ANCHOR_BYTES_MAX, Anchor, Answer, BLOCKS_PER_ANCHOR_MAX, Command, Rejected};
 use super::keys::Key;
 use super::rows::LedgerRow;
 use super::stage::Stage;
@@ -23,8 +23,8 @@ use waybill_types::digest::Hasher;
 use waybill_types::{Block, Certificate, Codec, DecodeError, Digest, Height, LedgerId, NetworkId, codec_struct};
 
 const MAGIC: [u8; 8] = *b"WB-GLOB\x01";
-/// No frame of ours comes near; a damaged length allocates no more.
-const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Nothing in a frame is larger than the command that brought it.
+const FRAME_BYTES_MAX: usize = ANCHOR_BYTES_MAX;
 
 /// What heads a snapshot.
 #[derive(Debug, PartialEq, Eq)]
@@ -179,12 +179,15 @@ impl GlobalLedger {
         Ok(())
     }
 
-    /// Blocks up to the next certificate.
+    /// Blocks up to the next certificate: never more than one command has brought.
     fn read_range(&self, ledger: LedgerId, frames: &mut FrameReader<'_>) -> Result<Anchor, SnapshotError> {
-        let mut blocks = Vec::new();
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
         loop {
             match frames.take()? {
-                (kind::BLOCK, block) if blocks.len() < BLOCKS_PER_ANCHOR_MAX => blocks.push(Block::from_bytes(&block)?),
+                (kind::BLOCK, block) if blocks.len() < BLOCKS_PER_ANCHOR_MAX && bytes <= ANCHOR_BYTES_MAX => {
+                    bytes += block.len();
+                    blocks.push(Block::from_bytes(&block)?);
+                }
                 (kind::CERTIFICATE, certificate) => {
                     return Ok(Anchor { ledger, blocks, certificate: Certificate::from_bytes(&certificate)? });
                 }
@@ -212,6 +215,9 @@ impl GlobalLedger {
         stage.commit()?;
         memory.rejected_elsewhere = begin.rejected_elsewhere;
         memory.applied = begin.applied.clone();
+        drop(memory);
+        // Raft forgets the log entries that the snapshot stands for.
+        self.flush()?;
         Ok(begin.applied)
     }
 }

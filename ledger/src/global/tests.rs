@@ -10,7 +10,8 @@ use crate::receipt::fixture::{
 use crate::receipt::{Deliveries, LedgerSource, Level, export};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use waybill_types::membership::Membership;
-use waybill_types::{Body, ClusterId, Digest, Outcome};
+use waybill_types::transaction::SystemChange;
+use waybill_types::{Body, ClusterId, Digest, Outcome, Transaction};
 
 fn database() -> sled::Db {
     sled::Config::new().temporary(true).open().unwrap()
@@ -235,8 +236,8 @@ fn another_clusters_chain_is_rejected_and_another_block_is_a_conflict() {
 fn a_topics_blocks_are_taken_after_its_deletion_too() {
     let genesis = four();
     let (db, global, mut system, mut orders) = filled(&genesis);
-    let delete = waybill_types::transaction::SystemChange::DeleteTopic(ORDERS);
-    system.execute(START_MS + 6_000, vec![(1, vec![waybill_types::Transaction::System(delete)])]);
+    let delete = SystemChange::DeleteTopic(ORDERS);
+    system.execute(START_MS + 6_000, vec![(1, vec![Transaction::System(delete)])]);
     system.certify(&[1, 2, 3]);
     let new_id = TopicId([0xcd; 16]);
     system.execute(START_MS + 7_000, vec![(1, vec![fixture::create_topic("orders", new_id, &[1])])]);
@@ -429,6 +430,37 @@ fn the_earliest_evidence_of_each_offset_is_found_however_reports_are_cut() {
         let view = (global.view(LedgerId::SYSTEM), global.view(ORDERS_0));
         export(&genesis, &view.0, &view.1, "orders", offset).unwrap();
     }
+}
+
+#[test]
+fn nobody_speaks_for_another_sender() {
+    let genesis = four();
+    let mut system = Chain::system(&genesis);
+    let mut create = fixture::create_orders(&[1, 2, 3, 4]);
+    if let Transaction::System(SystemChange::CreateTopic(create)) = &mut create {
+        create.writers = vec![org("globex")];
+        create.readers = vec![org("globex"), org("umbrella")];
+    }
+    system.execute(START_MS, vec![(1, vec![create])]);
+    system.certify(&[0, 1, 2]);
+    let mut orders = Chain::partition(&genesis, &system, ORDERS_0);
+    orders.execute(START_MS, vec![(1, vec![send(1, 2)]), (2, vec![send(2, 2)])]);
+    // globex reports deliveries of all batches, acme's among them, before acme does.
+    orders.execute(START_MS + 1, vec![(2, vec![retrieve("umbrella", 0, 3), refuse("initech", 0)])]);
+    orders.certify(&[0, 1, 2]);
+    let global = open(&database(), &genesis);
+    assert_eq!(apply(&global, 1, &whole(&system)), Answer::Anchored(2));
+    assert_eq!(apply(&global, 2, &whole(&orders)), Answer::Anchored(3));
+    let told = |global: &GlobalLedger, offset| {
+        let receipt = export(&genesis, &global.view(LedgerId::SYSTEM), &global.view(ORDERS_0), "orders", offset);
+        receipt.unwrap().evidence.into_iter().map(|found| (found.level, found.org.to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&global, 0), [(Level::Sent, "acme".into())]);
+    assert_eq!(told(&global, 2), [(Level::Sent, "globex".into()), (Level::Retrieved, "umbrella".into())]);
+    orders.execute(START_MS + 2, vec![(1, vec![retrieve("umbrella", 0, 3)])]);
+    orders.certify(&[0, 1, 2]);
+    assert_eq!(apply(&global, 3, &whole(&orders)), Answer::Anchored(4));
+    assert_eq!(told(&global, 0), [(Level::Sent, "acme".into()), (Level::Retrieved, "umbrella".into())]);
 }
 
 #[test]

@@ -3,10 +3,15 @@
 use super::fixture::{self, Chain, START_MS, four, org, receive, retrieve, send, story};
 use super::*;
 use crate::genesis::Genesis;
+use proptest::prelude::*;
 use std::fmt::Write;
+use std::sync::LazyLock;
 use waybill_types::checkpoint::CertificateError;
 use waybill_types::digest::Hasher;
 use waybill_types::{Codec, LedgerId};
+
+/// The receipt of offset 5, made once: signing takes its time in a debug build.
+static STANDARD: LazyLock<(Genesis, Receipt)> = LazyLock::new(|| receipt(5));
 
 fn receipt(offset: Offset) -> (Genesis, Receipt) {
     let genesis = four();
@@ -124,6 +129,37 @@ fn every_flipped_bit_under_a_fitting_digest_is_refused() {
             // The only true statement nearby: another offset of the same batch.
             assert!((6..=15).contains(&story.offset) && story.offset != 7, "byte {at} of\n{flipped}");
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn lines_that_are_moved_repeated_or_left_out_prove_no_more(
+        edits in prop::collection::vec((0usize..80, 0usize..80, 0usize..3), 1..6),
+    ) {
+        let (genesis, receipt) = &*STANDARD;
+        let text = receipt.to_text();
+        let mut lines: Vec<&str> = text.lines().collect();
+        for (from, to, edit) in edits {
+            let (from, to) = (from % lines.len(), to % lines.len());
+            match edit {
+                0 => lines.swap(from, to),
+                1 => lines.insert(to, lines[from]),
+                _ => drop(lines.remove(from)),
+            }
+        }
+        lines.retain(|line| !line.starts_with("digest "));
+        let edited = resealed(&format!("{}\ndigest ", lines.join("\n")));
+        if let Ok(story) = verify(&edited, genesis) {
+            let events = verify(&text, genesis).unwrap().events;
+            prop_assert!(story.events.iter().all(|event| events.contains(event)), "{}", edited);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(waybill-receipt@v1\n)?[a-z —/0-9A-Z=\n]{0,200}") {
+        prop_assert!(Receipt::parse(&text).is_err());
     }
 }
 
@@ -274,4 +310,16 @@ fn golden_words() {
     let mut words = String::new();
     Level::ALL.iter().for_each(|level| write!(words, "{level:10}|").unwrap());
     assert_eq!(words, "sent      |retrieved |received  |committed |refused   |");
+}
+
+#[test]
+#[ignore = "a measurement: run it alone, in a release build"]
+fn how_long_a_verification_takes() {
+    let (genesis, receipt) = receipt(5);
+    let text = receipt.to_text();
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        verify(&text, &genesis).unwrap();
+    }
+    println!("{} us", start.elapsed().as_micros() / 1000);
 }
