@@ -58,7 +58,7 @@ pub struct Setup<T> {
 pub enum StartError {
     /// Options contradict each other.
     #[error("the options of the Raft group are wrong: {0}")]
-    Options(#[from] openraft::ConfigError),
+    Options(String),
     /// This member is not among the members.
     #[error("node {0} is not a member of the Raft group")]
     NotAMember(u64),
@@ -211,7 +211,7 @@ impl Group {
     /// Starts this member: the first time with the given members, later with what its log says.
     pub async fn start<T: Transport>(setup: Setup<T>) -> Result<Group, StartError> {
         let Setup { id, group, members: voters, log, machine, snapshots: dir, transport, options } = setup;
-        let config = options.to_openraft()?;
+        let config = options.to_openraft().map_err(StartError::Options)?;
         if !voters.contains(&id) {
             return Err(StartError::NotAMember(id));
         }

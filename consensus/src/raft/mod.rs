@@ -37,6 +37,8 @@
 //! Changes of membership (a network's nodes change with its genesis epoch; later), and any judgement of what is in a command:
 //! a member of another organisation may lie, so a machine verifies what it applies.
 
+#![expect(clippy::result_large_err, reason = "openraft's storage error is as large as it is, and stops the group")]
+
 mod election;
 mod group;
 mod incoming;

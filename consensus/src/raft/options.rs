@@ -59,7 +59,7 @@ impl Options {
         }
     }
 
-    pub(super) fn to_openraft(&self) -> Result<Arc<openraft::Config>, openraft::ConfigError> {
+    pub(super) fn to_openraft(&self) -> Result<Arc<openraft::Config>, String> {
         let election_ms = millis(self.election_min);
         let config = openraft::Config {
             cluster_name: self.name.clone(),
@@ -76,7 +76,7 @@ impl Options {
             replication_lag_threshold: self.snapshot_after_entries.saturating_add(self.kept_entries),
             ..openraft::Config::default()
         };
-        config.validate().map(Arc::new)
+        config.validate().map(Arc::new).map_err(|error| error.to_string())
     }
 }
 
