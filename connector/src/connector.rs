@@ -190,7 +190,8 @@ impl Connector {
 
     /// The signed request behind a `Retrieve` that this connector reported.
     pub async fn pull_request(&self, request: &Digest) -> Result<Option<SignedPullRequest>, StoreError> {
-        let Some(kept) = self.requests.read(Commitment(*request)).await? else { return Ok(None) };
+        let reading = self.requests.read(vec![Commitment(*request)]).await.pop();
+        let Some(kept) = reading.transpose()?.flatten() else { return Ok(None) };
         let signed = SignedPullRequest::from_bytes(&kept.batch).ok().filter(|signed| signed.digest() == *request);
         signed.map(Some).ok_or_else(|| StoreError::Corrupt("the pull request is not what its digest says".into()))
     }

@@ -7,6 +7,7 @@ use crate::inbox::Inbox;
 use crate::outbox::{Outbox, OutboxError};
 use crate::payload::Verified;
 use crate::pull::{PullError, Pulled, Puller};
+use crate::shelf::read_groups;
 use crate::store::StoreError;
 use crate::tasks::Tasks;
 use metrics::counter;
@@ -89,24 +90,34 @@ impl Delivery {
         batches: Vec<Consignment>,
         deadline: Instant,
     ) -> Vec<Result<Verified, DeliverError>> {
-        let cached: Vec<_> = batches.iter().map(|batch| self.inbox.cached(&batch.commitment)).collect();
-        let missing = batches.iter().zip(&cached).filter(|(batch, cached)| cached.is_none() && !self.is_ours(batch));
-        let missing: Vec<_> = missing.map(|(batch, _)| batch.clone()).collect();
+        let (own, others): (Vec<_>, Vec<_>) = batches.iter().partition(|batch| self.is_ours(batch));
+        let cached: Vec<_> = others.iter().map(|batch| self.inbox.cached(&batch.commitment)).collect();
+        let missing = others.iter().zip(&cached).filter(|(_, cached)| cached.is_none());
+        let missing: Vec<Consignment> = missing.map(|(batch, _)| (*batch).clone()).collect();
         // Everything is on its way before the first is waited for.
         let mut waiting = self.fetch(missing, Instant::now() + self.pull_deadline, Cause::Asked).into_iter();
+        let mut own = self.read_own(own).await.into_iter();
+        let mut cached = cached.into_iter();
         let mut payloads = Vec::with_capacity(batches.len());
-        for (batch, cached) in batches.into_iter().zip(cached) {
-            let payload = match cached {
-                Some(payload) => Ok(payload),
-                None if self.is_ours(&batch) => self.outbox.read_committed(batch.commitment).await.map_err(Into::into),
-                None => match waiting.next() {
-                    Some(waiting) => timeout_at(deadline, waiting.outcome())
-                        .await
-                        .unwrap_or(Err(DeliverError::Late { node: batch.connector })),
-                    None => Err(DeliverError::ShuttingDown),
-                },
+        for batch in &batches {
+            let payload = if self.is_ours(batch) {
+                own.next().unwrap_or(Err(DeliverError::ShuttingDown))
+            } else if let Some(payload) = cached.next().flatten() {
+                Ok(payload)
+            } else {
+                wait_until(deadline, waiting.next(), batch.connector).await
             };
             payloads.push(payload);
+        }
+        payloads
+    }
+
+    async fn read_own(&self, batches: Vec<&Consignment>) -> Vec<Result<Verified, DeliverError>> {
+        let mut payloads = Vec::with_capacity(batches.len());
+        for group in read_groups(batches, |batch| batch.size_bytes) {
+            let commitments = group.iter().map(|batch| batch.commitment).collect();
+            let read = self.outbox.read_committed(commitments).await;
+            payloads.extend(read.into_iter().map(|payload| payload.map_err(DeliverError::from)));
         }
         payloads
     }
@@ -137,20 +148,24 @@ impl Delivery {
     /// Batches of one ledger and one connector: what is in the inbox lands at once, the rest is pulled.
     async fn fetch_group(self: Arc<Self>, group: Vec<(Consignment, Landing)>, deadline: Instant, cause: Cause) {
         let mut missing = Vec::new();
-        for (batch, landing) in group {
-            match self.inbox.read_committed(batch.commitment).await {
-                Ok(Some(payload)) => {
-                    landing.resolve(Ok(payload.clone()));
-                    drop(landing);
-                    if cause == Cause::Ahead {
-                        self.acknowledge(&batch, &payload).await;
+        for group in read_groups(group, |(batch, _)| batch.size_bytes) {
+            let commitments = group.iter().map(|(batch, _)| batch.commitment).collect();
+            let payloads = self.inbox.read_committed(commitments).await;
+            for ((batch, landing), payload) in group.into_iter().zip(payloads) {
+                match payload {
+                    Ok(Some(payload)) => {
+                        landing.resolve(Ok(payload.clone()));
+                        drop(landing);
+                        if cause == Cause::Ahead {
+                            self.acknowledge(&batch, &payload).await;
+                        }
                     }
+                    Ok(None) if batch.size_bytes as usize > self.batch_bytes_limit => {
+                        landing.resolve(Err(DeliverError::TooLarge { size_bytes: batch.size_bytes }));
+                    }
+                    Ok(None) => missing.push((batch, landing)),
+                    Err(error) => landing.resolve(Err(DeliverError::InboxUnavailable(error))),
                 }
-                Ok(None) if batch.size_bytes as usize > self.batch_bytes_limit => {
-                    landing.resolve(Err(DeliverError::TooLarge { size_bytes: batch.size_bytes }));
-                }
-                Ok(None) => missing.push((batch, landing)),
-                Err(error) => landing.resolve(Err(DeliverError::InboxUnavailable(error))),
             }
         }
         for request in self.puller.requests(missing, |(batch, _)| batch.size_bytes) {
@@ -196,4 +211,9 @@ impl Delivery {
             self.evidence.note(Event::Received { ledger, sender, first: batch.first, last: batch.last, salt }).await;
         }
     }
+}
+
+async fn wait_until(deadline: Instant, waiting: Option<Waiting>, node: NodeId) -> Result<Verified, DeliverError> {
+    let Some(waiting) = waiting else { return Err(DeliverError::ShuttingDown) };
+    timeout_at(deadline, waiting.outcome()).await.unwrap_or(Err(DeliverError::Late { node }))
 }

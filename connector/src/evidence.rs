@@ -176,7 +176,7 @@ fn join_received(receiver: &OrgId, events: &[Event], acknowledged: &mut Acknowle
 fn refused(event: Event, recent: &mut RecentRefusals) -> Option<(LedgerId, Transaction)> {
     let Event::Refused { ledger, to, offset, reason } = event else { return None };
     let news = recent.is_news(ledger, &to, reason as u16, Instant::now());
-    news.then(|| (ledger, Transaction::Refuse(Refuse { to, offset, reason: reason as u16 })))
+    news.then_some((ledger, Transaction::Refuse(Refuse { to, offset, reason: reason as u16 })))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Inbox {
     /// The batch that the contract allows us, if it is here and whole. A damaged one counts as absent: it is pulled
     /// again.
     pub async fn read(&self, grant: &Grant) -> Result<Option<Verified>, StoreError> {
-        self.read_committed(grant.entry().send.commitment).await
+        self.read_committed(vec![grant.entry().send.commitment]).await.pop().unwrap_or(Ok(None))
     }
 
     /// The payload, if it is in memory.
@@ -35,11 +35,18 @@ impl Inbox {
         self.shelf.cached(commitment)
     }
 
-    pub(crate) async fn read_committed(&self, commitment: Commitment) -> Result<Option<Verified>, StoreError> {
-        match self.shelf.read(commitment).await {
-            Err(StoreError::Corrupt(_)) => Ok(None),
-            outcome => outcome,
+    /// Several batches at once, in the order asked for.
+    pub(crate) async fn read_committed(
+        &self,
+        commitments: Vec<Commitment>,
+    ) -> Vec<Result<Option<Verified>, StoreError>> {
+        let mut payloads = self.shelf.read(commitments).await;
+        for payload in &mut payloads {
+            if matches!(payload, Err(StoreError::Corrupt(_))) {
+                *payload = Ok(None);
+            }
         }
+        payloads
     }
 
     pub(crate) async fn close(&self) {

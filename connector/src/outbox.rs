@@ -108,16 +108,25 @@ impl Outbox {
 
     /// The batch that the contract has allowed a reader, verified against the ledger's commitment.
     pub async fn read(&self, grant: &Grant) -> Result<Verified, OutboxError> {
-        self.read_committed(grant.entry().send.commitment).await
+        let commitment = grant.entry().send.commitment;
+        let mut payloads = self.read_all(std::slice::from_ref(grant)).await;
+        payloads.pop().unwrap_or(Err(OutboxError::Missing { commitment }))
     }
 
-    pub(crate) async fn read_committed(&self, commitment: Commitment) -> Result<Verified, OutboxError> {
-        match self.shelf.read(commitment).await {
+    /// Several batches at once, in the order asked for. They must fit into memory together.
+    pub async fn read_all(&self, grants: &[Grant]) -> Vec<Result<Verified, OutboxError>> {
+        self.read_committed(grants.iter().map(|grant| grant.entry().send.commitment).collect()).await
+    }
+
+    pub(crate) async fn read_committed(&self, commitments: Vec<Commitment>) -> Vec<Result<Verified, OutboxError>> {
+        let payloads = self.shelf.read(commitments.clone()).await;
+        let outcome = |(commitment, payload)| match payload {
             Ok(Some(payload)) => Ok(payload),
             Ok(None) => Err(OutboxError::Missing { commitment }),
             Err(StoreError::Corrupt(_)) => Err(OutboxError::Corrupt { commitment }),
             Err(error) => Err(OutboxError::StoreUnavailable(error)),
-        }
+        };
+        commitments.into_iter().zip(payloads).map(outcome).collect()
     }
 
     /// The salt of a batch of our own, to check a receiver's claim.
@@ -139,10 +148,14 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Kept, Pending, Record};
+    use crate::store::{Pending, Reading, Record};
 
     fn parts(pieces: &[&'static str]) -> Vec<Bytes> {
         pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())).collect()
+    }
+
+    async fn read(outbox: &Outbox, commitment: Commitment) -> Result<Verified, OutboxError> {
+        outbox.read_committed(vec![commitment]).await.remove(0)
     }
 
     fn outbox(store: Arc<dyn Store>) -> Outbox {
@@ -157,7 +170,7 @@ mod tests {
         assert_eq!((first.size_bytes(), first.connector()), (9, NodeId(1)));
         assert_ne!(first.commitment(), second.commitment(), "each has its own salt");
         for stored in [first, second] {
-            let read = outbox.read_committed(stored.commitment()).await.unwrap();
+            let read = read(&outbox, stored.commitment()).await.unwrap();
             assert_eq!(read.to_bytes(), "headbatch");
             let salt = outbox.salt(stored.commitment()).await.unwrap();
             assert_eq!(Commitment::new(&[b"headbatch"], &salt), stored.commitment());
@@ -172,7 +185,7 @@ mod tests {
         }
         assert!(outbox.keep(vec![Bytes::from(vec![0; 1000])]).await.is_ok());
         let commitment = Commitment::new(&[b"never"], &Salt([0; 32]));
-        assert_eq!(outbox.read_committed(commitment).await.unwrap_err(), OutboxError::Missing { commitment });
+        assert_eq!(read(&outbox, commitment).await.unwrap_err(), OutboxError::Missing { commitment });
     }
 
     /// A medium whose own checksums notice nothing.
@@ -186,8 +199,8 @@ mod tests {
             }
             self.0.keep(record)
         }
-        fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>> {
-            self.0.read(commitment)
+        fn read(&self, commitments: Vec<Commitment>) -> Pending<'_, Vec<Reading>> {
+            self.0.read(commitments)
         }
         fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>> {
             self.0.salt(commitment)
@@ -204,9 +217,9 @@ mod tests {
         for batch in ["before", "spoil me", "behind"] {
             stored.push(outbox.keep(parts(&[batch])).await.unwrap().commitment());
         }
-        assert_eq!(outbox.read_committed(stored[0]).await.unwrap().to_bytes(), "before");
+        assert_eq!(read(&outbox, stored[0]).await.unwrap().to_bytes(), "before");
         let commitment = stored[1];
-        assert_eq!(outbox.read_committed(commitment).await.unwrap_err(), OutboxError::Corrupt { commitment });
-        assert_eq!(outbox.read_committed(stored[2]).await.unwrap().to_bytes(), "behind");
+        assert_eq!(read(&outbox, commitment).await.unwrap_err(), OutboxError::Corrupt { commitment });
+        assert_eq!(read(&outbox, stored[2]).await.unwrap().to_bytes(), "behind");
     }
 }

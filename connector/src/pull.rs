@@ -8,6 +8,7 @@ use crate::options::PullOptions;
 use crate::payload::{Incoming, Verified};
 use crate::permissions::Refusal;
 use crate::request::{PULL_HEADER, SignedPullRequest};
+use crate::shelf::cut;
 use crate::wire::{ERROR_HEADER, ErrorCode, Route, etag};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -148,25 +149,7 @@ impl Puller {
 
     /// Cuts what is wanted of one connector and ledger, in ascending order, into requests within the limits.
     pub fn requests<T>(&self, wanted: Vec<T>, size_bytes: impl Fn(&T) -> u32) -> Vec<Vec<T>> {
-        let mut requests: Vec<Vec<T>> = Vec::new();
-        let mut bytes = 0;
-        for item in wanted {
-            let item_bytes = size_bytes(&item) as usize;
-            match requests.last_mut() {
-                Some(request)
-                    if bytes + item_bytes <= self.options.request_bytes_limit
-                        && request.len() < self.options.batches_per_request_limit =>
-                {
-                    request.push(item);
-                    bytes += item_bytes;
-                }
-                _ => {
-                    requests.push(vec![item]);
-                    bytes = item_bytes;
-                }
-            }
-        }
-        requests
+        cut(wanted, size_bytes, self.options.request_bytes_limit, self.options.batches_per_request_limit)
     }
 
     /// Pulls batches of one ledger from one connector, in ascending order, and hands each over as soon as it is there

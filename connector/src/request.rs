@@ -174,3 +174,59 @@ pub(crate) fn from_hex(text: &[u8]) -> Option<Bytes> {
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waybill_types::TopicId;
+
+    fn sample() -> SignedPullRequest {
+        let request = PullRequest {
+            network: NetworkId(Digest([1; 32])),
+            ledger: LedgerId::new(TopicId([2; 16]), 3),
+            receiver: OrgId::new("globex").expect("well-formed"),
+            signer: NodeId(4),
+            connector: NodeId(5),
+            first: 6,
+            last: 7,
+            time_ms: 8,
+            nonce: [9; 16],
+        };
+        SignedPullRequest { request, signature: Signature([10; 64]) }
+    }
+
+    #[test]
+    fn golden_header_and_digest() {
+        let expected = [
+            "01".repeat(32),
+            "02".repeat(16) + "00000003",
+            "00000006676c6f626578".into(),
+            "0000000400000005".into(),
+            "00000000000000060000000000000007".into(),
+            "0000000000000008".into(),
+            "09".repeat(16),
+            "0a".repeat(64),
+        ];
+        assert_eq!(sample().to_header(), expected.concat());
+        assert_eq!(sample().digest().to_string(), "f368b447ac17a4611ce585b93fbf333bda0da47d1deea8783f7042d4a29ef7ab");
+    }
+
+    #[test]
+    fn a_header_is_read_back_and_nothing_else_is_read() {
+        let header = sample().to_header();
+        assert_eq!(SignedPullRequest::from_header(header.as_bytes()), Ok(sample()));
+        for bad in
+            ["", "0", "zz", &header[2..], &header[..header.len() - 2], &header.to_uppercase(), &(header.clone() + "00")]
+        {
+            assert!(matches!(SignedPullRequest::from_header(bad.as_bytes()), Err(RequestError::Malformed(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_request_fits() {
+        let mut longest = sample();
+        longest.request.receiver = OrgId::new(&"x".repeat(63)).expect("well-formed");
+        assert!(longest.to_bytes().len() <= ENCODED_BYTES_MAX);
+        assert_eq!(SignedPullRequest::from_header(longest.to_header().as_bytes()), Ok(longest));
+    }
+}

@@ -28,6 +28,7 @@ use waybill_types::NetworkId;
 mod answer;
 mod body;
 mod limits;
+mod outgoing;
 mod range;
 
 use answer::Caller;

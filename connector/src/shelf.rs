@@ -1,8 +1,8 @@
 //! What outbox and inbox have in common: a store behind a cache, and nothing leaves unverified.
 
 use crate::cache::PayloadCache;
-use crate::payload::{Payload, Verified};
-use crate::store::{Record, Store, StoreError};
+use crate::payload::{HASH_ELSEWHERE_BYTES, Payload, Verified};
+use crate::store::{Reading, Record, Store, StoreError};
 use metrics::{Counter, counter};
 use std::sync::Arc;
 use waybill_types::{Commitment, Salt};
@@ -54,33 +54,38 @@ impl Shelf {
         payload
     }
 
-    /// The payload, proven to be the committed bytes. A damaged one is an error, with a line in the log and a metric.
-    pub async fn read(&self, commitment: Commitment) -> Result<Option<Verified>, StoreError> {
-        if let Some(payload) = self.cached(&commitment) {
-            return Ok(Some(payload));
-        }
-        self.store_reads.increment(1);
-        let verified = match self.store.read(commitment).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(kept)) => Payload::hash(vec![kept.batch], kept.salt)
-                .await
-                .verify(&commitment)
-                .map_err(|mismatch| StoreError::Corrupt(mismatch.to_string())),
-            Err(error) => Err(error),
+    /// The payloads, each proven to be the committed bytes, in the order asked for. All at once: see [`cut`].
+    pub async fn read(&self, commitments: Vec<Commitment>) -> Vec<Result<Option<Verified>, StoreError>> {
+        let cached: Vec<_> = commitments.iter().map(|commitment| self.cached(commitment)).collect();
+        let missing = commitments.iter().zip(&cached).filter(|(_, cached)| cached.is_none());
+        let missing: Vec<_> = missing.map(|(commitment, _)| *commitment).collect();
+        let mut read = self.read_from_store(missing).await.into_iter();
+        let payload = |cached: Option<Verified>| match cached {
+            Some(payload) => Ok(Some(payload)),
+            None => read.next().unwrap_or(Ok(None)),
         };
-        match verified {
-            Ok(payload) => {
-                self.cache.keep(payload.clone());
-                Ok(Some(payload))
-            }
-            Err(error) => {
-                if let StoreError::Corrupt(what) = &error {
+        cached.into_iter().map(payload).collect()
+    }
+
+    async fn read_from_store(&self, commitments: Vec<Commitment>) -> Vec<Result<Option<Verified>, StoreError>> {
+        if commitments.is_empty() {
+            return Vec::new();
+        }
+        self.store_reads.increment(commitments.len() as u64);
+        let readings = self.store.read(commitments.clone()).await;
+        let verified = verify_all(commitments.into_iter().zip(readings).collect()).await;
+        for (commitment, verified) in &verified {
+            match verified {
+                Ok(Some(payload)) => self.cache.keep(payload.clone()),
+                Err(StoreError::Corrupt(what)) => {
                     self.corrupt.increment(1);
-                    tracing::error!(store = self.name, %commitment, what, "a payload is damaged on its medium; it is not served");
+                    let store = self.name;
+                    tracing::error!(store, %commitment, what, "a payload is damaged on its medium; it is not served");
                 }
-                Err(error)
+                Ok(None) | Err(_) => {}
             }
         }
+        verified.into_iter().map(|(_, verified)| verified).collect()
     }
 
     /// The salt alone, not verified.
@@ -93,5 +98,79 @@ impl Shelf {
 
     pub async fn close(&self) {
         self.store.close().await;
+    }
+}
+
+type Read = (Commitment, Result<Option<Verified>, StoreError>);
+
+/// Hashes what was read; more than a little of it on a thread where it delays nobody.
+async fn verify_all(readings: Vec<(Commitment, Reading)>) -> Vec<Read> {
+    let size = |(_, reading): &(Commitment, Reading)| match reading {
+        Ok(Some(kept)) => kept.batch.len(),
+        _ => 0,
+    };
+    let all = |readings: Vec<(Commitment, Reading)>| readings.into_iter().map(verify).collect();
+    if readings.iter().map(size).sum::<usize>() < HASH_ELSEWHERE_BYTES {
+        return all(readings);
+    }
+    let asked: Vec<_> = readings.iter().map(|(commitment, _)| *commitment).collect();
+    let stopped = || Err(StoreError::Unavailable("the connector is shutting down".into()));
+    let task = tokio::task::spawn_blocking(move || all(readings)).await;
+    task.unwrap_or_else(|_| asked.into_iter().map(|commitment| (commitment, stopped())).collect())
+}
+
+fn verify((commitment, reading): (Commitment, Reading)) -> Read {
+    let verified = reading.and_then(|kept| {
+        let payload = kept.map(|kept| Payload::hash_here(vec![kept.batch], kept.salt).verify(&commitment));
+        payload.transpose().map_err(|mismatch| StoreError::Corrupt(mismatch.to_string()))
+    });
+    (commitment, verified)
+}
+
+/// Payload bytes that are read at once.
+const READ_BYTES_LIMIT: usize = 1 << 20;
+
+/// Payloads that are read at once.
+const READ_COUNT_LIMIT: usize = 256;
+
+/// Cuts a list into pieces that are good to be read at once.
+pub(crate) fn read_groups<T>(items: Vec<T>, size_bytes: impl Fn(&T) -> u32) -> Vec<Vec<T>> {
+    cut(items, size_bytes, READ_BYTES_LIMIT, READ_COUNT_LIMIT)
+}
+
+/// Cuts a list into pieces of at most so many bytes and items; an item that is larger is a piece of its own.
+pub(crate) fn cut<T>(
+    items: Vec<T>,
+    size_bytes: impl Fn(&T) -> u32,
+    bytes_limit: usize,
+    count_limit: usize,
+) -> Vec<Vec<T>> {
+    let mut pieces: Vec<Vec<T>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let item_bytes = size_bytes(&item) as usize;
+        match pieces.last_mut() {
+            Some(piece) if bytes + item_bytes <= bytes_limit && piece.len() < count_limit => {
+                piece.push(item);
+                bytes += item_bytes;
+            }
+            _ => {
+                pieces.push(vec![item]);
+                bytes = item_bytes;
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_cut_by_bytes_and_by_count() {
+        assert_eq!(cut(vec![4, 5, 2, 11, 1], |size| *size, 10, 9), [vec![4, 5], vec![2], vec![11], vec![1]]);
+        assert_eq!(cut(vec![1, 1, 1], |size| *size, 10, 2), [vec![1, 1], vec![1]]);
+        assert!(cut(Vec::<u32>::new(), |size| *size, 10, 2).is_empty());
     }
 }

@@ -45,6 +45,9 @@ pub struct Kept {
     pub salt: Salt,
 }
 
+/// What became of reading one payload.
+pub type Reading = Result<Option<Kept>, StoreError>;
+
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -67,8 +70,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Resolves when the payload is durable. Dropping the future gives up the answer, not the payload.
     fn keep(&self, record: Record) -> Pending<'_, Result<(), StoreError>>;
 
-    /// The payload with this commitment, or none if it was never kept or is gone.
-    fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>>;
+    /// The payloads with these commitments, in the same order; none for one that was never kept or is gone. All at once,
+    /// so whoever asks sees to it that they fit into memory.
+    fn read(&self, commitments: Vec<Commitment>) -> Pending<'_, Vec<Reading>>;
 
     /// The salt alone: for evidence over many payloads. Not verified either.
     fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>>;

@@ -98,7 +98,7 @@ async fn a_retrieve_names_a_request_that_is_kept() {
     let digest = request.digest();
     let expected = Retrieve { receiver: org("globex"), first: 3, last: 9, request: digest };
     assert_eq!(transactions, vec![(LEDGER, Transaction::Retrieve(expected))]);
-    let kept = requests.read(Commitment(digest)).await.unwrap().unwrap();
+    let kept = requests.read(vec![Commitment(digest)]).await.remove(0).unwrap().unwrap();
     assert_eq!(SignedPullRequest::from_bytes(&kept.batch).unwrap(), *request);
 }
 

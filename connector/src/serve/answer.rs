@@ -1,8 +1,9 @@
 //! One request: who asks, what for, may he, and the bytes.
 
 use super::Server;
-use super::body::{AnswerBody, ChunkSender, ReceiverGone};
+use super::body::{AnswerBody, ChunkSender};
 use super::limits::{Share, try_take};
+use super::outgoing::{Outgoing, Stop};
 use super::range::{self, Wanted};
 use crate::consignment::Consignment;
 use crate::evidence::Event;
@@ -22,12 +23,9 @@ use metrics::counter;
 use std::sync::Arc;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
-use waybill_ledger::contract::RefuseReason;
+use waybill_ledger::contract::{Grant, RefuseReason};
 use waybill_ledger::identity::Peer;
 use waybill_types::{LedgerId, Offset};
-
-/// Pieces below this are copied together: one write for many small batches.
-const COPY_BELOW_BYTES: usize = 16 << 10;
 
 /// One connection's other end.
 #[derive(Clone)]
@@ -95,58 +93,82 @@ struct Pull {
     _turn: OwnedSemaphorePermit,
 }
 
-/// A batch that may be served, in memory that is accounted for.
+/// A batch that may be served.
 struct Fetched {
     batch: Consignment,
     payload: Verified,
-    _memory: Option<OwnedSemaphorePermit>,
+    /// Accounts for the memory of all that was fetched together.
+    _memory: Arc<Option<OwnedSemaphorePermit>>,
 }
 
-/// Why the middle of an answer is its end.
-enum Stop {
-    ReceiverGone,
-    Revoked,
-}
+/// Payload bytes that are fetched before some of them are sent.
+const FETCH_BYTES_LIMIT: u64 = 1 << 20;
 
-impl From<ReceiverGone> for Stop {
-    fn from(_: ReceiverGone) -> Self {
-        Stop::ReceiverGone
-    }
-}
+/// Batches that are fetched before some of them are sent.
+const FETCH_COUNT_LIMIT: usize = 256;
 
 impl Pull {
-    /// Asks our own node, then the outbox.
-    async fn fetch(&self, offset: Offset) -> Result<Fetched, ErrorCode> {
+    /// Asks our own node for the batches at the front of `offsets`, then the outbox, all in one go. Ends before the first
+    /// that cannot be served; if that is the very first, tells why.
+    async fn fetch(&self, offsets: &[Offset]) -> Result<Vec<Fetched>, ErrorCode> {
+        let (mut grants, mut batches, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for offset in offsets.iter().take(FETCH_COUNT_LIMIT) {
+            match self.permitted(*offset) {
+                Ok((grant, batch))
+                    if batches.is_empty() || bytes + u64::from(batch.size_bytes) <= FETCH_BYTES_LIMIT =>
+                {
+                    bytes += u64::from(batch.size_bytes);
+                    batches.push(batch);
+                    grants.push(grant);
+                }
+                Err(error) if batches.is_empty() => return Err(error),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let memory = Arc::new(self.caller.share.bytes.take(bytes).await);
+        let payloads = self.server.outbox.read_all(&grants).await;
+        let mut fetched = Vec::with_capacity(batches.len());
+        for (batch, payload) in batches.into_iter().zip(payloads) {
+            match payload.map_err(|error| self.outbox_failed(batch.first, error)) {
+                Ok(payload) => fetched.push(Fetched { batch, payload, _memory: memory.clone() }),
+                Err(error) if fetched.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// The batch at this offset, if our own node allows it to the caller and it is ours to serve.
+    fn permitted(&self, offset: Offset) -> Result<(Grant, Consignment), ErrorCode> {
         let signed = &self.signed.request;
         if !(signed.first..=signed.last).contains(&offset) {
             return Err(ErrorCode::BadPullRequest);
         }
-        let grant =
-            self.server.permissions.authorise(&self.caller.peer.org, self.ledger, offset).map_err(|refusal| {
-                if refusal == Refusal::Denied {
-                    self.note_refusal(offset, RefuseReason::NotAReader);
-                }
-                ErrorCode::Refused(refusal)
-            })?;
+        let org = &self.caller.peer.org;
+        let grant = self.server.permissions.authorise(org, self.ledger, offset).map_err(|refusal| {
+            if refusal == Refusal::Denied {
+                self.note_refusal(offset, RefuseReason::NotAReader);
+            }
+            ErrorCode::Refused(refusal)
+        })?;
         let batch = Consignment::from(&grant);
-        if *grant.reader() != self.caller.peer.org || batch.ledger != self.ledger || batch.first != offset {
+        if grant.reader() != org || batch.ledger != self.ledger || batch.first != offset {
             return Err(ErrorCode::Refused(Refusal::NoBatch));
         }
-        if batch.connector != self.server.identity.node {
-            return Err(ErrorCode::Elsewhere);
-        }
-        let memory = self.caller.share.bytes.take(u64::from(batch.size_bytes)).await;
-        match self.server.outbox.read(&grant).await {
-            Ok(payload) => Ok(Fetched { batch, payload, _memory: memory }),
-            Err(OutboxError::Corrupt { .. }) => {
+        if batch.connector == self.server.identity.node { Ok((grant, batch)) } else { Err(ErrorCode::Elsewhere) }
+    }
+
+    fn outbox_failed(&self, offset: Offset, error: OutboxError) -> ErrorCode {
+        match error {
+            OutboxError::Corrupt { .. } => {
                 self.note_refusal(offset, RefuseReason::PayloadCorrupt);
-                Err(ErrorCode::Corrupt)
+                ErrorCode::Corrupt
             }
-            Err(OutboxError::Missing { .. }) => {
+            OutboxError::Missing { .. } => {
                 self.note_refusal(offset, RefuseReason::PayloadMissing);
-                Err(ErrorCode::Missing)
+                ErrorCode::Missing
             }
-            Err(OutboxError::StoreUnavailable(_)) => Err(ErrorCode::Unavailable),
+            OutboxError::StoreUnavailable(_) => ErrorCode::Unavailable,
         }
     }
 
@@ -161,7 +183,7 @@ impl Pull {
     }
 
     async fn answer_one(self, offset: Offset, headers: &HeaderMap) -> Result<Response<AnswerBody>, ErrorCode> {
-        let fetched = self.fetch(offset).await?;
+        let fetched = self.fetch(&[offset]).await?.pop().ok_or(ErrorCode::Missing)?;
         let length = fetched.payload.size_bytes() + SALT_BYTES;
         let tag = etag(&fetched.batch.commitment);
         let unchanged = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_bytes());
@@ -231,29 +253,30 @@ impl Pull {
 
     /// The first batch decides about the status; a later one that cannot be served ends the answer before it.
     async fn answer_many(self, offsets: Vec<Offset>) -> Result<Response<AnswerBody>, ErrorCode> {
-        let first = *offsets.first().ok_or(ErrorCode::BadRequest)?;
-        let fetched = self.fetch(first).await?;
+        let fetched = self.fetch(&offsets).await?;
         let (chunks, body) = self.stream(None);
         tokio::spawn(self.send_many(fetched, offsets, chunks));
         Ok(payload_answer(StatusCode::OK, body))
     }
 
-    async fn send_many(self, first: Fetched, offsets: Vec<Offset>, chunks: ChunkSender) {
+    async fn send_many(self, mut fetched: Vec<Fetched>, offsets: Vec<Offset>, chunks: ChunkSender) {
         let mut outgoing = Outgoing::new(chunks, self.server.options.chunk_bytes);
-        let mut last = first.batch.first;
-        let mut sent = self.send_framed(&mut outgoing, first).await;
-        for offset in offsets.into_iter().skip(1) {
-            if sent.is_err() {
-                break;
-            }
-            let Ok(fetched) = self.fetch(offset).await else { break };
-            last = offset;
-            sent = self.send_framed(&mut outgoing, fetched).await;
-        }
-        if sent.is_ok() {
-            sent = outgoing.flush(|| self.still_allowed(last)).await;
+        let mut left = offsets.as_slice();
+        let mut sent = Ok(());
+        while sent.is_ok() && !fetched.is_empty() {
+            left = left.get(fetched.len()..).unwrap_or_default();
+            sent = self.send_all(&mut outgoing, fetched).await;
+            fetched = if left.is_empty() { Vec::new() } else { self.fetch(left).await.unwrap_or_default() };
         }
         self.end(outgoing, sent).await;
+    }
+
+    async fn send_all(&self, outgoing: &mut Outgoing, fetched: Vec<Fetched>) -> Result<(), Stop> {
+        let Some(last) = fetched.last().map(|fetched| fetched.batch.first) else { return Ok(()) };
+        for fetched in fetched {
+            self.send_framed(outgoing, fetched).await?;
+        }
+        outgoing.flush(|| self.still_allowed(last)).await
     }
 
     async fn send_framed(&self, outgoing: &mut Outgoing, fetched: Fetched) -> Result<(), Stop> {
@@ -279,80 +302,8 @@ impl Pull {
         }
         if let Err(Stop::Revoked) = sent {
             tracing::info!(org = %self.caller.peer.org, ledger = %self.ledger, "a pull is cut: permission was revoked");
-            outgoing.chunks.abort("permission was revoked").await;
+            outgoing.abort("permission was revoked").await;
         }
-    }
-}
-
-/// Chunks on their way, and which batches they complete.
-struct Outgoing {
-    chunks: ChunkSender,
-    chunk_bytes: usize,
-    pending: BytesMut,
-    sent_chunks: usize,
-    /// Served offsets, and after how many chunks the last byte of them is out.
-    ends: Vec<(Offset, Offset, usize)>,
-}
-
-impl Outgoing {
-    fn new(chunks: ChunkSender, chunk_bytes: usize) -> Self {
-        let chunk_bytes = chunk_bytes.max(1);
-        Outgoing { chunks, chunk_bytes, pending: BytesMut::new(), sent_chunks: 0, ends: Vec::new() }
-    }
-
-    /// Queues a piece. Every chunk is sent only while `allowed`.
-    async fn push(&mut self, mut piece: Bytes, allowed: impl Fn() -> bool) -> Result<(), Stop> {
-        if piece.len() < COPY_BELOW_BYTES.min(self.chunk_bytes) {
-            self.pending.extend_from_slice(&piece);
-            if self.pending.len() < self.chunk_bytes {
-                return Ok(());
-            }
-            return self.flush(allowed).await;
-        }
-        self.flush(&allowed).await?;
-        while !piece.is_empty() {
-            let chunk = piece.split_to(piece.len().min(self.chunk_bytes));
-            self.send_if(chunk, &allowed).await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self, allowed: impl Fn() -> bool) -> Result<(), Stop> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let chunk = self.pending.split().freeze();
-        self.send_if(chunk, &allowed).await
-    }
-
-    async fn send_if(&mut self, chunk: Bytes, allowed: impl Fn() -> bool) -> Result<(), Stop> {
-        if !allowed() {
-            return Err(Stop::Revoked);
-        }
-        let bytes = chunk.len() as u64;
-        self.chunks.send(chunk).await?;
-        self.sent_chunks += 1;
-        counter!("waybill_connector_served_bytes_total").increment(bytes);
-        Ok(())
-    }
-
-    /// All of `batch` has been pushed.
-    fn note_end(&mut self, batch: &Consignment) {
-        let unsent = usize::from(!self.pending.is_empty());
-        self.ends.push((batch.first, batch.last, self.sent_chunks + unsent));
-    }
-
-    /// The ranges of offsets whose last bytes, the salts, went to the socket.
-    async fn served(&mut self) -> Vec<(Offset, Offset)> {
-        let taken = self.chunks.taken().await;
-        let mut ranges: Vec<(Offset, Offset)> = Vec::new();
-        for (first, last, _) in self.ends.drain(..).filter(|(.., chunks)| *chunks <= taken) {
-            match ranges.last_mut() {
-                Some(range) if range.1.checked_add(1) == Some(first) => range.1 = last,
-                _ => ranges.push((first, last)),
-            }
-        }
-        ranges
     }
 }
 

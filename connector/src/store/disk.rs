@@ -4,7 +4,7 @@
 //! that the index can be rebuilt from record headers. The salt stands behind the batch here too.
 
 use super::index::{Index, Key};
-use super::{Kept, Pending, Record, Store, StoreError};
+use super::{Kept, Pending, Reading, Record, Store, StoreError};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::Path;
 use std::sync::Arc;
@@ -129,21 +129,20 @@ impl DiskStore {
         }
     }
 
-    /// Runs `work` with the payload's position on a thread that may block.
+    /// Runs `work` with each payload's position on a thread that may block: one change of threads for all of them.
     async fn at<T: Send + 'static>(
         &self,
-        commitment: Commitment,
-        work: impl FnOnce(&Journal, Position) -> Result<Option<T>, StoreError> + Send + 'static,
-    ) -> Result<Option<T>, StoreError> {
-        let (index, journal) = (self.index.clone(), self.journal.clone());
-        let task = tokio::task::spawn_blocking(move || {
-            let position = index.position(Key::from(&commitment));
-            match position.map_err(|error| StoreError::Unavailable(error.to_string()))? {
-                Some(position) => work(&journal, position),
-                None => Ok(None),
-            }
-        });
-        task.await.map_err(|_| closed())?
+        commitments: Vec<Commitment>,
+        work: impl Fn(&Journal, Position, &Commitment) -> Result<Option<T>, StoreError> + Send + 'static,
+    ) -> Vec<Result<Option<T>, StoreError>> {
+        let (index, journal, count) = (self.index.clone(), self.journal.clone(), commitments.len());
+        let read = move |commitment: &Commitment| match index.position(Key::from(commitment)) {
+            Ok(Some(position)) => work(&journal, position, commitment),
+            Ok(None) => Ok(None),
+            Err(error) => Err(StoreError::Unavailable(error.to_string())),
+        };
+        let task = tokio::task::spawn_blocking(move || commitments.iter().map(read).collect());
+        task.await.unwrap_or_else(|_| (0..count).map(|_| Err(closed())).collect())
     }
 }
 
@@ -152,25 +151,25 @@ impl Store for DiskStore {
         Box::pin(self.append(record))
     }
 
-    fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>> {
-        Box::pin(self.at(commitment, move |journal, position| match journal.read(position) {
-            Ok(record) => split(record, &commitment).map(Some),
+    fn read(&self, commitments: Vec<Commitment>) -> Pending<'_, Vec<Reading>> {
+        Box::pin(self.at(commitments, |journal, position, commitment| match journal.read(position) {
+            Ok(record) => split(record, commitment).map(Some),
             Err(error) => gone_or(error),
         }))
     }
 
     fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>> {
-        Box::pin(self.at(commitment, move |journal, position| {
-            let length = match journal.payload_bytes(position) {
-                Ok(length) => u64::from(length),
-                Err(error) => return gone_or(error),
-            };
-            let from = length.saturating_sub(TRAILER_BYTES as u64);
-            match journal.read_range(position, from, TRAILER_BYTES) {
-                Ok(trailer) => split(trailer, &commitment).map(|kept| Some(kept.salt)),
+        let salts = self.at(vec![commitment], |journal, position, commitment| {
+            let trailer = journal.payload_bytes(position).and_then(|length| {
+                let from = u64::from(length).saturating_sub(TRAILER_BYTES as u64);
+                journal.read_range(position, from, TRAILER_BYTES)
+            });
+            match trailer {
+                Ok(trailer) => split(trailer, commitment).map(|kept| Some(kept.salt)),
                 Err(error) => gone_or(error),
             }
-        }))
+        });
+        Box::pin(async move { salts.await.pop().unwrap_or(Ok(None)) })
     }
 
     fn close(&self) -> Pending<'_, ()> {

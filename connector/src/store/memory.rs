@@ -1,6 +1,6 @@
 //! A store in memory: for tests.
 
-use super::{Kept, Pending, Record, Store, StoreError};
+use super::{Kept, Pending, Reading, Record, Store, StoreError};
 use bytes::BytesMut;
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,8 +26,9 @@ impl Store for MemoryStore {
         })
     }
 
-    fn read(&self, commitment: Commitment) -> Pending<'_, Result<Option<Kept>, StoreError>> {
-        Box::pin(async move { Ok(self.kept.get(&commitment).map(|kept| kept.clone())) })
+    fn read(&self, commitments: Vec<Commitment>) -> Pending<'_, Vec<Reading>> {
+        let read = |commitment: &Commitment| Ok(self.kept.get(commitment).map(|kept| kept.clone()));
+        Box::pin(async move { commitments.iter().map(read).collect() })
     }
 
     fn salt(&self, commitment: Commitment) -> Pending<'_, Result<Option<Salt>, StoreError>> {

@@ -3,7 +3,7 @@
 
 use super::disk::{DiskOptions, DiskStore};
 use super::memory::MemoryStore;
-use super::{Record, Store, StoreError};
+use super::{Reading, Record, Store, StoreError};
 use bytes::Bytes;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,21 @@ fn record(number: u32, size: usize) -> Record {
     Record { commitment, parts: vec![Bytes::copy_from_slice(&number.to_be_bytes()), Bytes::from(batch)], salt }
 }
 
+async fn read(store: &dyn Store, record: &Record) -> Reading {
+    let mut readings = store.read(vec![record.commitment]).await;
+    assert_eq!(readings.len(), 1);
+    readings.remove(0)
+}
+
 async fn is_kept(store: &dyn Store, record: &Record) -> bool {
-    let kept = store.read(record.commitment).await.unwrap();
+    let kept = read(store, record).await.unwrap();
     kept.is_some_and(|kept| kept.batch == record.parts.concat() && kept.salt == record.salt)
 }
 
 async fn what_is_kept_is_read_back(store: &dyn Store) {
     for (number, size) in [(1, 0), (2, 1), (3, 4000), (4, 4096), (5, 100_000), (6, 3_000_000)] {
         let record = record(number, size);
-        assert!(store.read(record.commitment).await.unwrap().is_none());
+        assert!(read(store, &record).await.unwrap().is_none());
         assert!(store.salt(record.commitment).await.unwrap().is_none());
         store.keep(record.clone()).await.unwrap();
         assert!(is_kept(store, &record).await, "{size} bytes");
@@ -55,8 +61,12 @@ async fn many_are_kept_at_once(store: Arc<dyn Store>) {
     for task in tasks {
         task.await.unwrap().unwrap();
     }
-    for record in &records {
-        assert!(is_kept(store.as_ref(), record).await);
+    let mut commitments: Vec<_> = records.iter().map(|record| record.commitment).collect();
+    commitments.insert(200, record(99, 0).commitment);
+    let mut readings = store.read(commitments).await;
+    assert!(readings.remove(200).unwrap().is_none());
+    for (reading, record) in readings.into_iter().zip(&records) {
+        assert_eq!(reading.unwrap().unwrap().batch, record.parts.concat());
     }
 }
 
@@ -170,8 +180,8 @@ async fn disk_a_lost_or_foreign_index_is_rebuilt_from_the_segments() {
     // The index of a longer life beside segments that are gone.
     fs::remove_dir_all(dir.path().join("store")).unwrap();
     let store = open(dir.path());
-    assert!(store.read(records[0].commitment).await.unwrap().is_none());
-    assert!(store.read(records[199].commitment).await.unwrap().is_none());
+    assert!(read(&store, &records[0]).await.unwrap().is_none());
+    assert!(read(&store, &records[199]).await.unwrap().is_none());
 }
 
 /// Flips a bit of the record's first long part wherever it is in the store's files.
@@ -196,7 +206,7 @@ async fn disk_a_flipped_byte_is_found_and_its_neighbours_are_whole() {
     let records = keep_all(&store, 0..100).await;
     damage(&dir.path().join("store"), &records[50].parts[1]);
     for (number, record) in records.iter().enumerate() {
-        match store.read(record.commitment).await {
+        match read(&store, record).await {
             Err(StoreError::Corrupt(_)) => assert_eq!(number, 50),
             _ => assert!(number != 50 && is_kept(&store, record).await),
         }
@@ -215,6 +225,6 @@ async fn disk_with_damage_in_a_full_segment_the_store_still_opens() {
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     damage(&dir.path().join("store"), &records[10].parts[1]);
     let store = open(dir.path());
-    assert!(matches!(store.read(records[10].commitment).await, Err(StoreError::Corrupt(_))));
+    assert!(matches!(read(&store, &records[10]).await, Err(StoreError::Corrupt(_))));
     assert!(is_kept(&store, &records[9]).await && is_kept(&store, &records[11]).await);
 }
