@@ -117,8 +117,8 @@ pub enum ConfigError {
     FirstBody,
     /// The cluster is not the one of this network, ledger and first body.
     Cluster,
-    /// A limit or an interval is zero.
-    Zero,
+    /// A limit or an interval is zero, or beyond what makes sense (a day, a million).
+    Range,
 }
 
 impl fmt::Display for ConfigError {
@@ -127,7 +127,7 @@ impl fmt::Display for ConfigError {
             ConfigError::Membership => "our index is not one of the membership",
             ConfigError::FirstBody => "the first body is not canonically encoded",
             ConfigError::Cluster => "the cluster is not that of this network, ledger and first body",
-            ConfigError::Zero => "a limit or an interval is zero",
+            ConfigError::Range => "a limit or an interval is zero, or beyond what makes sense",
         })
     }
 }
@@ -145,16 +145,25 @@ impl Config {
         if self.cluster != ClusterId::new(self.network, self.ledger, Body::digest(&self.first_body)) {
             return Err(ConfigError::Cluster);
         }
-        let positive = self.checkpoint_interval > 0
-            && self.limits.window > 0
-            && self.limits.body_envelopes > 0
-            && self.limits.slot_bodies > 1
-            && self.timing.view_timeout_ms > 0
-            && self.timing.status_interval_ms > 0
-            && self.timing.fetch_retry_ms > 0
-            && self.timing.sync_delay_ms > 0
-            && self.timing.complaint_timeout_ms > 0;
-        if positive { Ok(()) } else { Err(ConfigError::Zero) }
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        const COUNT_MAX: u64 = 1_000_000;
+        let Timing { view_timeout_ms, view_timeout_doublings_max, complaint_timeout_ms, .. } = self.timing;
+        let Timing { checkpoint_idle_ms, status_interval_ms, fetch_retry_ms, sync_delay_ms, .. } = self.timing;
+        let intervals = [
+            view_timeout_ms,
+            complaint_timeout_ms,
+            checkpoint_idle_ms,
+            status_interval_ms,
+            fetch_retry_ms,
+            sync_delay_ms,
+        ];
+        let Limits { window, body_envelopes, origin_envelopes, slot_bodies, .. } = self.limits;
+        let counts = [self.checkpoint_interval, window, body_envelopes as u64, origin_envelopes as u64];
+        let sensible = intervals.iter().all(|interval| (1..=DAY_MS).contains(interval))
+            && counts.iter().all(|count| (1..=COUNT_MAX).contains(count))
+            && view_timeout_doublings_max <= 16
+            && slot_bodies >= 4;
+        if sensible { Ok(()) } else { Err(ConfigError::Range) }
     }
 
     /// How many replicas there are.

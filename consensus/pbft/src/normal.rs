@@ -89,6 +89,9 @@ impl<S: Signatures> Replica<S> {
         if self.is_beyond(view) || sequence > self.log.high() {
             self.ask(from, out);
         }
+        if sequence > self.farthest() {
+            self.timers.behind = true;
+        }
         if view > self.view || !self.log.contains(sequence) || sequence > self.farthest() {
             return;
         }
@@ -112,10 +115,11 @@ impl<S: Signatures> Replica<S> {
             return self.blame(primary, "a body that does not decode", out);
         };
         let (current, me, limit) = (self.view, self.config.me, self.config.limits.slot_bodies);
-        let voting = self.is_voting() && view == current && primary != me;
+        // It may overtake the opening of its view.
+        let votable = view == current && primary != me;
         let Some(slot) = self.log.open(sequence) else { return };
         slot.keep(view, content, limit);
-        if voting && slot.proposal(view).is_none() {
+        if votable && slot.proposal(view).is_none() {
             slot.offer = Some(Offer { view, digest, proposal: signature, body, refused: false });
         }
         self.on_body_known(sequence, digest, out);

@@ -34,7 +34,7 @@ impl<S: Signatures> Replica<S> {
 
     /// An envelope that the primary has left waiting.
     pub(crate) fn on_complain(&mut self, _from: ReplicaIndex, envelope: Envelope, out: &mut Vec<Output>) {
-        if self.take_envelope(&envelope, false, true, out) {
+        if self.take_envelope(&envelope, false, true, out) && self.is_voting() {
             self.forward(envelope, out);
         }
     }

@@ -126,7 +126,22 @@ impl<S: Signatures> Replica<S> {
             || status.stable > self.log.low();
         if leads_us {
             self.ask(from, out);
+        } else if self.lacks_proposal(&status) {
+            self.ask(self.primary(), out);
         }
+    }
+
+    /// Whether a peer has a proposal of our view that has not reached us.
+    fn lacks_proposal(&self, status: &Status) -> bool {
+        if status.executed >= self.log.high() {
+            return false;
+        }
+        let numbered = status.slots.iter().zip(status.executed + 1..);
+        let mut proposed = numbered.filter(|(state, _)| **state != Status::NOTHING).map(|(_, sequence)| sequence);
+        status.view == self.view
+            && self.is_voting()
+            && !self.leads()
+            && proposed.any(|sequence| self.log.contains(sequence) && self.slot_status(sequence) == Status::NOTHING)
     }
 
     /// Whether a peer has not asked too much of us within this interval.

@@ -93,10 +93,11 @@ impl<S: Signatures> Replica<S> {
         out.push(Output::Event(Event::ViewChangeStarted { view, reason: self.wish_reason }));
     }
 
-    /// The proposals of the view before do not lead to a vote any more.
+    /// The proposals of the views before do not lead to a vote any more.
     fn forget_proposals(&mut self) {
+        let view = self.view;
         for slot in self.log.slots_mut() {
-            slot.offer = None;
+            slot.offer.take_if(|offer| offer.view < view);
         }
         self.tip = self.delivered.clone();
         let low = self.log.low();

@@ -187,7 +187,7 @@ impl World {
         }
         for _ in 0..self.plan.partitions {
             let at = self.random.between(0, faulty_us);
-            let cut = self.random.between(1, (1 << self.plan.n) - 2);
+            let cut = self.random.between(1, (1 << self.plan.n) - 1);
             self.at(at, Event::Part { cut });
             let down = self.random.between(100_000, 4_000_000);
             self.at(at + down, Event::Join);
