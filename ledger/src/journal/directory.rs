@@ -24,7 +24,7 @@ const SPARE_SUFFIX: &str = "spare";
 
 /// Holds the directory; dropping it lets go.
 #[derive(Debug)]
-pub(super) struct DirectoryLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+pub(super) struct DirectoryLock(File);
 
 impl DirectoryLock {
     /// Creates the directory where it is missing and takes its lock.
@@ -44,6 +44,15 @@ impl DirectoryLock {
         // The note serves people only; what counts is the lock.
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(OpenError::io("write", &path))?;
         Ok(Self(file))
+    }
+}
+
+impl Drop for DirectoryLock {
+    /// Closing the file alone would leave the lock to a child process that is being started just now and has not let go of its copy.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the journal's directory");
+        }
     }
 }
 

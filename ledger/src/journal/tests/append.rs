@@ -103,6 +103,25 @@ fn a_record_larger_than_a_segment_has_one_of_its_own() {
 }
 
 #[test]
+fn a_record_that_would_leave_no_room_for_the_end_mark_goes_to_the_next_segment() {
+    let room = (64 << 10) - 4096;
+    for (length, segment) in [(room - 2 * 48, 1), (room - 2 * 48 + 1, 2), (room - 48, 2)] {
+        let dir = TempDir::new().unwrap();
+        let (journal, _) = open(dir.path()).unwrap();
+        assert_eq!(append(&journal, payload(1, length)).segment, segment);
+        append(&journal, payload(2, 10));
+        let files = segment_files(dir.path());
+        let lengths: Vec<_> = files.into_iter().map(|path| fs::metadata(path).unwrap().len()).collect();
+        assert!(
+            lengths[1..].iter().all(|length| *length >= 64 << 10),
+            "no write went beyond a segment's end: {lengths:?}"
+        );
+        drop(journal);
+        assert_eq!(contents(dir.path()).unwrap(), [payload(1, length), payload(2, 10)]);
+    }
+}
+
+#[test]
 fn segments_follow_each_other_and_more_of_them_than_may_be_open_can_be_read() {
     let dir = TempDir::new().unwrap();
     let (journal, _) = open(dir.path()).unwrap();

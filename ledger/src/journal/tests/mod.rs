@@ -2,6 +2,7 @@
 //! synced taken away: that is what a machine leaves behind.
 
 mod append;
+mod measures;
 mod properties;
 mod recovery;
 mod reuse;
@@ -63,7 +64,7 @@ fn sync(journal: &Journal) {
 
 /// The files as a crash at this moment leaves them, everything written being on the disk.
 fn crashed_copy(dir: &Path) -> TempDir {
-    let copy = TempDir::new().unwrap();
+    let copy = TempDir::new_in(dir.parent().unwrap()).unwrap();
     for path in segment_files(dir) {
         fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
     }
@@ -81,9 +82,9 @@ fn files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
     paths
 }
 
-/// A directory with one segment of these bytes.
+/// A directory with one segment of these bytes. In memory where that can be had: thousands of them are opened, written and synced.
 fn journal_of(bytes: &[u8]) -> TempDir {
-    let dir = TempDir::new().unwrap();
+    let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
     fs::write(directory::segment_path(dir.path(), 1), bytes).unwrap();
     dir
 }

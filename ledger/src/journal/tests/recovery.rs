@@ -78,20 +78,24 @@ fn torn_tail_any_piece_of_the_last_group_is_missing() {
 
 #[test]
 fn torn_tail_a_leftover_behind_the_tear_never_comes_back() {
-    let groups = three_groups();
-    // The seventh record is missing, the eighth is whole, and the new record fits the gap between them exactly.
-    let hole = groups.positions[6].offset as usize..groups.positions[7].offset as usize;
-    let mut torn = groups.after_last.clone();
-    torn[hole].fill(0);
-    let dir = journal_of(&torn);
-    let (journal, seen) = open(dir.path()).unwrap();
-    assert_eq!(seen.len(), 6);
-    let position = append(&journal, payload(100, 40));
-    assert_eq!(position, groups.positions[6]);
-    let copy = crashed_copy(dir.path());
-    let mut expected = groups.payloads[..6].to_vec();
-    expected.push(payload(100, 40));
-    assert_eq!(contents(copy.path()).unwrap(), expected);
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    // Whole blocks, so that no zeros are written behind a record, to the end of its block.
+    let record = |index| payload(index, 4096 - 48);
+    append(&journal, record(0));
+    let [first, second] = append_group(&journal, [record(1), record(2)])[..] else { panic!("two records") };
+    let written = first_segment(dir.path());
+    // The first of the group is missing in part or whole, the second is whole, and the new record fits the gap between them exactly.
+    for from in [first.offset, first.offset + 48, first.offset + 2000] {
+        let mut torn = written.clone();
+        torn[from as usize..second.offset as usize].fill(0);
+        let dir = journal_of(&torn);
+        let (journal, seen) = open(dir.path()).unwrap();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(append(&journal, record(3)), first);
+        assert_eq!(contents(crashed_copy(dir.path()).path()).unwrap(), [record(0), record(3)]);
+        assert!(journal.read(second).is_err());
+    }
 }
 
 #[test]
@@ -120,6 +124,36 @@ fn corrupt_middle_zeroed_blocks() {
         let first_bad = groups.positions[whole_records(&groups, start)].offset;
         assert_corrupt(open(dir.path()), &directory::segment_path(dir.path(), 1), u64::from(first_bad));
     }
+}
+
+#[test]
+fn corrupt_middle_the_only_proof_lies_across_two_reads() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    // A scan of headers reads 16 KiB at once: of the second record's header 40 bytes are in the first read.
+    let first = append(&journal, payload(1, (16 << 10) - 40 - 48));
+    append(&journal, payload(2, 10));
+    let copy = crashed_copy(dir.path());
+    let path = directory::segment_path(copy.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[first.offset as usize + 100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let refused = Journal::open(copy.path(), Options { scan: Scan::Headers, ..options() }, &mut |_| Ok(()));
+    assert_corrupt(refused.map(|journal| (journal, Seen::new())), &path, u64::from(first.offset));
+}
+
+#[test]
+fn an_orderly_close_vouches_for_what_was_appended_without_a_sync() {
+    let dir = TempDir::new().unwrap();
+    let (journal, _) = open(dir.path()).unwrap();
+    let (send, receive) = mpsc::channel();
+    journal.append_lazily(STREAM, vec![payload(1, 40)], move |position| send.send(position).unwrap()).unwrap();
+    let position = receive.recv().unwrap();
+    drop(journal);
+    let mut bytes = first_segment(dir.path());
+    bytes[position.offset as usize + 50] ^= 1;
+    let damaged = journal_of(&bytes);
+    assert_corrupt(open(damaged.path()), &directory::segment_path(damaged.path(), 1), u64::from(position.offset));
 }
 
 /// The limit that the module's documentation states: nothing that was written later vouches for the last group.
@@ -163,6 +197,8 @@ fn a_segment_that_has_a_successor_is_whole_or_corrupt() {
     let third = append(&journal, payload(3, 40_000));
     assert_eq!([first, second, third].map(|at| at.segment), [1, 1, 2]);
     let end_mark = second.offset + 60_048;
+    let no_record = journal.read(Position { offset: end_mark, ..second });
+    assert!(matches!(no_record, Err(ReadError::Corrupt { .. })), "a mark is not a record");
     for (at, found_at) in [(first.offset, first.offset), (second.offset + 100, second.offset), (end_mark, end_mark)] {
         let copy = crashed_copy(dir.path());
         let path = directory::segment_path(copy.path(), 1);
