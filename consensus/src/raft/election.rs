@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::log::LogStore;
 use super::message::{Request, Response};
@@ -80,15 +80,15 @@ impl Election {
         let mut patience = Duration::ZERO;
         loop {
             let view = View::of(&metrics.borrow_and_update(), self.id);
-            if view.stopped {
+            if let Some(why) = stopped(&metrics) {
+                tracing::error!(group = %self.options.name, node = self.id, why, "this member of the Raft group has stopped");
                 return;
             }
             if view.leads || !view.votes {
                 self.contact.on_vote();
                 patience = self.draw(self.options.election_min, self.options.election_max);
-                if metrics.changed().await.is_err() {
-                    return;
-                }
+                // Also when it has stopped.
+                let _changed = metrics.changed().await;
                 continue;
             }
             if !self.wait_for(patience, &mut metrics).await {
@@ -171,7 +171,6 @@ pub(super) fn would_vote(
 
 /// What an election depends on.
 struct View {
-    stopped: bool,
     leads: bool,
     votes: bool,
     /// One set of voters, or two while the membership changes: each must have its majority.
@@ -182,7 +181,6 @@ impl View {
     fn of(metrics: &Metrics, id: u64) -> Self {
         let configs = metrics.membership_config.membership().get_joint_config().clone();
         Self {
-            stopped: metrics.running_state.is_err(),
             leads: metrics.current_leader == Some(id),
             votes: configs.iter().any(|voters| voters.contains(&id)),
             configs,
@@ -203,7 +201,18 @@ impl View {
 
 /// Waits until `metrics` changes, at most for `wait`.
 pub(super) async fn changed_within(metrics: &mut watch::Receiver<Metrics>, wait: Duration) {
-    let _time_is_up_or_stopped = timeout(wait, metrics.changed()).await;
+    let until = Instant::now() + wait;
+    // Of a group that has stopped nothing changes any more. Who did not notice must not try again without a pause.
+    if let Ok(Err(_stopped)) = timeout_at(until, metrics.changed()).await {
+        sleep_until(until).await;
+    }
+}
+
+/// Why a group has stopped, if it has.
+pub(super) fn stopped(metrics: &watch::Receiver<Metrics>) -> Option<String> {
+    let said = metrics.borrow().running_state.as_ref().err().map(ToString::to_string);
+    // When openraft's task panics, it only lets go of its end.
+    said.or_else(|| metrics.has_changed().is_err().then(|| "panicked".to_owned()))
 }
 
 #[cfg(test)]
@@ -214,7 +223,7 @@ mod tests {
 
     fn view(configs: &[&[u64]]) -> View {
         let configs = configs.iter().map(|voters| voters.iter().copied().collect::<BTreeSet<_>>()).collect();
-        View { stopped: false, leads: false, votes: true, configs }
+        View { leads: false, votes: true, configs }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::election::{Contact, Election, changed_within, would_vote};
+use super::election::{Contact, Election, changed_within, stopped, would_vote};
+use super::housekeeping::Housekeeping;
 use super::incoming::Incoming;
 use super::log::LogStore;
 use super::machine::Machine;
@@ -139,7 +140,9 @@ pub struct Status {
 }
 
 impl Status {
-    fn of(metrics: &Metrics) -> Self {
+    fn of(watched: &watch::Receiver<Metrics>) -> Self {
+        let stopped = stopped(watched);
+        let metrics = watched.borrow();
         let index = |log_id: Option<LogId>| log_id.map(|log_id| log_id.index);
         Self {
             id: metrics.id,
@@ -149,7 +152,7 @@ impl Status {
             applied_index: index(metrics.last_applied),
             snapshot_index: index(metrics.snapshot),
             purged_index: index(metrics.purged),
-            stopped: metrics.running_state.as_ref().err().map(ToString::to_string),
+            stopped,
         }
     }
 
@@ -168,19 +171,23 @@ pub struct StatusWatch {
 impl StatusWatch {
     /// The status now.
     pub fn current(&self) -> Status {
-        Status::of(&self.metrics.borrow())
+        Status::of(&self.metrics)
     }
 
     /// Waits until something changed. `None` when nothing ever will again.
     pub async fn changed(&mut self) -> Option<Status> {
         self.metrics.changed().await.ok()?;
-        Some(Status::of(&self.metrics.borrow_and_update()))
+        self.metrics.mark_unchanged();
+        Some(Status::of(&self.metrics))
     }
 
     /// Waits for a status that `wanted` accepts. `None` when there never will be one.
     pub async fn wait_for(&mut self, mut wanted: impl FnMut(&Status) -> bool) -> Option<Status> {
-        let metrics = self.metrics.wait_for(|metrics| wanted(&Status::of(metrics))).await.ok()?;
-        Some(Status::of(&metrics))
+        let mut status = self.current();
+        while !wanted(&status) {
+            status = self.changed().await?;
+        }
+        Some(status)
     }
 }
 
@@ -196,7 +203,7 @@ struct Inner {
     raft: Raft,
     log: LogStore,
     members: Members,
-    incoming: Incoming,
+    incoming: Arc<Incoming>,
     contact: Arc<Contact>,
     progress: watch::Receiver<Option<u64>>,
     options: Options,
@@ -204,7 +211,7 @@ struct Inner {
     /// Bytes that may still wait in `queue`.
     room: Arc<Semaphore>,
     forwarded: Semaphore,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 impl Group {
@@ -236,11 +243,18 @@ impl Group {
             contact: Arc::clone(&contact),
             options: options.clone(),
         };
-        let tasks = [tokio::spawn(proposer.drive(waiting)), tokio::spawn(election.drive())];
+        let housekeeping = Housekeeping {
+            raft: raft.clone(),
+            log: log.clone(),
+            snapshots: Arc::clone(&snapshots),
+            options: options.clone(),
+        };
+        let tasks =
+            [tokio::spawn(proposer.drive(waiting)), tokio::spawn(election.drive()), tokio::spawn(housekeeping.drive())];
         let inner = Inner {
             id,
             voters,
-            incoming: Incoming::new(raft.clone(), machine, snapshots),
+            incoming: Arc::new(Incoming::new(raft.clone(), machine, snapshots)),
             raft,
             log,
             members,
@@ -309,7 +323,7 @@ impl Group {
 
     /// How this member stands.
     pub fn status(&self) -> Status {
-        Status::of(&self.inner.raft.metrics().borrow())
+        Status::of(&self.inner.raft.metrics())
     }
 
     /// Follows how this member stands.
@@ -359,6 +373,10 @@ impl Inner {
         if let Err(why) = self.check_append(from, &append) {
             return Response::Refused(why.to_owned());
         }
+        if append.vote >= self.raft.metrics().borrow().vote {
+            // Already now: what follows may take longer than this member is to wait for a leader.
+            self.contact.on_leader();
+        }
         if !append.entries.is_empty() && !self.wait_for_room().await {
             return Response::Refused("entries wait to be applied".to_owned());
         }
@@ -396,7 +414,7 @@ impl Inner {
         if !self.is_own_membership(chunk.meta.last_membership.membership()) {
             return Response::Refused("the snapshot is of another membership".to_owned());
         }
-        match self.incoming.handle_chunk(chunk).await {
+        match Arc::clone(&self.incoming).handle_chunk(chunk).await {
             Ok(answer) => {
                 if let ChunkAnswer::Taken(vote) = &answer
                     && vote.leader_id == leader
@@ -416,7 +434,11 @@ impl Inner {
         if commands.0.iter().any(|command| command.len() > COMMAND_BYTES_MAX) {
             return Response::Refused("a command is too long".to_owned());
         }
-        let Ok(_slot) = self.forwarded.try_acquire() else { return Response::Refused("too many writes".to_owned()) };
+        let bytes = commands.0.iter().map(Bytes::len).sum::<usize>();
+        let room = u32::try_from(bytes).ok().and_then(|bytes| self.room.try_acquire_many(bytes).ok());
+        let (Some(_room), Ok(_slot)) = (room, self.forwarded.try_acquire()) else {
+            return Response::Refused("too many writes are waiting".to_owned());
+        };
         match propose(&self.raft, commands).await {
             Tried::Answered(answers) => Response::Write(answers),
             Tried::NotLeader => Response::NotLeader(self.raft.metrics().borrow().current_leader),
@@ -498,8 +520,10 @@ impl Inner {
                         return Ok(index);
                     }
                 }
-                None if metrics.borrow().running_state.is_err() => return Err(BarrierError::Stopped),
                 None => {}
+            }
+            if stopped(&metrics).is_some() {
+                return Err(BarrierError::Stopped);
             }
             changed_within(&mut metrics, BARRIER_PAUSE).await;
         }

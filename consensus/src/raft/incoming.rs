@@ -16,14 +16,14 @@ use tokio::sync::Mutex;
 use super::machine::Machine;
 use super::message::ChunkAnswer;
 use super::snapshot::{Snapshots, Stored};
-use super::types::{Raft, SnapshotMeta, TypeConfig};
+use super::types::{Raft, SnapshotMeta, TypeConfig, Vote};
 
 /// Receives one snapshot at a time; a chunk of another one takes its place.
 pub(super) struct Incoming {
     raft: Raft,
     machine: Arc<dyn Machine>,
     snapshots: Arc<Snapshots>,
-    partial: Mutex<Option<Partial>>,
+    partial: Arc<Mutex<Option<Partial>>>,
 }
 
 struct Partial {
@@ -51,10 +51,13 @@ pub(super) enum ChunkError {
 
 impl Incoming {
     pub fn new(raft: Raft, machine: Arc<dyn Machine>, snapshots: Arc<Snapshots>) -> Self {
-        Self { raft, machine, snapshots, partial: Mutex::new(None) }
+        Self { raft, machine, snapshots, partial: Arc::default() }
     }
 
-    pub async fn handle_chunk(&self, chunk: InstallSnapshotRequest<TypeConfig>) -> Result<ChunkAnswer, ChunkError> {
+    pub async fn handle_chunk(
+        self: Arc<Self>,
+        chunk: InstallSnapshotRequest<TypeConfig>,
+    ) -> Result<ChunkAnswer, ChunkError> {
         let state = self.raft.with_raft_state(|state| (*state.vote_ref(), state.committed)).await;
         let (my_vote, committed) = state.map_err(|_| ChunkError::Stopped)?;
         if chunk.vote < my_vote {
@@ -65,17 +68,26 @@ impl Incoming {
             return Ok(ChunkAnswer::Taken(my_vote));
         }
         let (vote, done) = (chunk.vote, chunk.done);
-        let mut partial = self.partial.lock().await;
+        let mut partial = Arc::clone(&self.partial).lock_owned().await;
         let Some(received) = self.receive(partial.take(), chunk).await? else { return Ok(ChunkAnswer::Mismatch) };
         if !done {
             *partial = Some(received);
             return Ok(ChunkAnswer::Taken(my_vote));
         }
+        // This may outlast the patience of whoever asked, and must not be begun again then: further chunks wait for it.
+        let installed = tokio::spawn(async move {
+            let _one_at_a_time = partial;
+            self.install(vote, received).await
+        });
+        Ok(ChunkAnswer::Taken(installed.await.map_err(io::Error::other)??))
+    }
+
+    async fn install(&self, vote: Vote, received: Partial) -> Result<Vote, ChunkError> {
         let stored = self.store(received).await?;
         let file = Box::new(tokio::fs::File::from_std(stored.open()?));
         let snapshot = Snapshot { meta: stored.meta, snapshot: file };
-        let installed = self.raft.install_full_snapshot(vote, snapshot).await.map_err(|_| ChunkError::Stopped)?;
-        Ok(ChunkAnswer::Taken(installed.vote))
+        let installed = self.raft.install_full_snapshot(vote, snapshot).await;
+        installed.map(|installed| installed.vote).map_err(|_| ChunkError::Stopped)
     }
 
     /// Adds a chunk to what came before; `None` if it does not fit there.

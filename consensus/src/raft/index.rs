@@ -183,6 +183,12 @@ impl Index {
         }
     }
 
+    /// Index of the last entry after which there are still `bytes` of entries or more.
+    pub fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        let beyond = self.slots.partition_point(|slot| self.bytes_total - slot.bytes_before - slot.bytes >= bytes);
+        self.slots.get(beyond.checked_sub(1)?).map(|slot| slot.log_id.index)
+    }
+
     /// The oldest record that is still needed.
     pub fn oldest_position(&self) -> Option<Position> {
         self.slots.iter().filter_map(|slot| slot.position).chain(self.base_at).min()
@@ -307,6 +313,9 @@ mod tests {
         assert_eq!(index.bytes_between(Some(1), 3), 20);
         assert_eq!(index.bytes_between(Some(3), 3), 0);
         assert_eq!(index.bytes_between(Some(4), 9), 0);
+        assert_eq!(index.bytes_between(None, u64::MAX), 50);
+        let last_beyond = [0, 1, 10, 11, 40, 41].map(|bytes| index.last_beyond(bytes));
+        assert_eq!(last_beyond, [Some(4), Some(3), Some(3), Some(2), Some(0), None]);
     }
 
     #[test]

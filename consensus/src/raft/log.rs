@@ -102,6 +102,16 @@ impl LogStore {
         self.shared.index.lock().last_log_id()
     }
 
+    /// Bytes of the entries after index `after`, up to `upto`.
+    pub(super) fn bytes_between(&self, after: Option<u64>, upto: u64) -> u64 {
+        self.shared.index.lock().bytes_between(after, upto)
+    }
+
+    /// Index of the last entry after which there are still `bytes` of entries or more.
+    pub(super) fn last_beyond(&self, bytes: u64) -> Option<u64> {
+        self.shared.index.lock().last_beyond(bytes)
+    }
+
     /// Bytes of entries that are committed and lie after index `applied`.
     pub(super) fn backlog_bytes(&self, applied: Option<u64>) -> u64 {
         let index = self.shared.index.lock();

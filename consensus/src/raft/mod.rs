@@ -22,6 +22,7 @@
 //! | [`snapshot`], [`state_machine`] | snapshot files; openraft's view of a machine |
 //! | [`network`], [`incoming`] | to peers; snapshots from them |
 //! | [`election`] | when to stand for leader |
+//! | [`housekeeping`] | when to make a snapshot and to shorten the log |
 //!
 //! # Around openraft 0.9.25
 //! Where it needs help, and what we do (each is explained where it is done):
@@ -30,6 +31,7 @@
 //! - It purges the log before the snapshot that replaces it is installed. [`incoming`] makes the snapshot durable before openraft
 //!   hears of it.
 //! - It gives up an append after one heartbeat interval and sends it again. [`network`] lets the first one finish.
+//! - It makes snapshots by the number of entries only. [`housekeeping`] looks at their bytes, and those of the last snapshot.
 //! - Entries wait for the state machine without a limit. [`group`] holds appends back while too many do.
 //! - It appends one entry at a time and waits for the disk. [`proposer`] puts many commands into one entry.
 //!
@@ -41,6 +43,7 @@
 
 mod election;
 mod group;
+mod housekeeping;
 mod incoming;
 mod index;
 mod log;

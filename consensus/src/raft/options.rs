@@ -16,10 +16,14 @@ pub struct Options {
     pub election_min: Duration,
     /// ... and this stands for leader. For as long as `election_min` after hearing a leader it votes for nobody else.
     pub election_max: Duration,
-    /// A snapshot is made when so many entries were applied since the last.
+    /// A snapshot is made when so many entries were applied since the last...
     pub snapshot_after_entries: u64,
-    /// So many entries stay in the log although a snapshot covers them, so that a member that was away shortly needs no snapshot.
+    /// ... or so many bytes of them; but not while they are few beside the bytes of the last snapshot.
+    pub snapshot_after_bytes: u64,
+    /// So many entries stay in the log although a snapshot covers them, so that a member that was away shortly needs no snapshot...
     pub kept_entries: u64,
+    /// ... but not more than so many bytes.
+    pub kept_bytes: u64,
     /// Bytes of entries in one append; a single larger entry goes alone.
     pub append_bytes_limit: u64,
     /// How long an append with entries may be on its way, over a slow link.
@@ -39,7 +43,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Heartbeat 250 ms, elections after 1 to 2 s, a snapshot every 10,000 entries with 1,000 kept, appends of 1 MiB.
+    /// Heartbeat 250 ms, elections after 1 to 2 s, a snapshot every 10,000 entries or 256 MiB with 1,000 or 64 MiB kept, appends
+    /// of 1 MiB.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -47,7 +52,9 @@ impl Options {
             election_min: Duration::from_secs(1),
             election_max: Duration::from_secs(2),
             snapshot_after_entries: 10_000,
+            snapshot_after_bytes: 256 << 20,
             kept_entries: 1_000,
+            kept_bytes: 64 << 20,
             append_bytes_limit: 1 << 20,
             append_timeout: Duration::from_secs(10),
             cache_bytes_limit: 8 << 20,
@@ -71,7 +78,8 @@ impl Options {
             election_timeout_max: election_ms.saturating_add(1),
             install_snapshot_timeout: millis(self.snapshot_timeout),
             snapshot_max_chunk_size: self.snapshot_chunk_bytes,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after_entries.max(1)),
+            // Ours too: see `housekeeping`.
+            snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: self.kept_entries,
             replication_lag_threshold: self.snapshot_after_entries.saturating_add(self.kept_entries),
             ..openraft::Config::default()

@@ -12,7 +12,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::election::changed_within;
+use super::election::{changed_within, stopped};
 use super::message::{Request, Response};
 use super::network::Members;
 use super::types::{Commands, Raft};
@@ -88,11 +88,8 @@ impl Proposer {
 
     async fn attempt(&self, commands: Commands) -> Attempt {
         let mut metrics = self.raft.metrics();
-        let (leader, running) = {
-            let metrics = metrics.borrow_and_update();
-            (metrics.current_leader, metrics.running_state.is_ok())
-        };
-        if !running {
+        let leader = metrics.borrow_and_update().current_leader;
+        if stopped(&metrics).is_some() {
             return Attempt::Stopped;
         }
         let tried = match leader {

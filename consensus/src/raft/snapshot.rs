@@ -67,6 +67,10 @@ impl Stored {
         File::open(&self.path)
     }
 
+    pub fn file_bytes(&self) -> u64 {
+        self.body_bytes + (MAGIC.len() + self.applied_bytes.len() + TAIL_BYTES) as u64
+    }
+
     /// What the machine wrote.
     pub fn body(&self) -> io::Result<impl Read + use<>> {
         let mut file = self.open()?;
@@ -367,6 +371,7 @@ mod tests {
         let (path, mut file) = snapshots.create().unwrap();
         io::copy(&mut sent.open().unwrap(), &mut file).unwrap();
         let adopted = snapshots.adopt(&path, |_| Ok(())).unwrap();
+        assert_eq!(adopted.file_bytes(), adopted.open().unwrap().metadata().unwrap().len());
         assert_eq!((adopted.meta, body(&snapshots.newest().unwrap())), (sent.meta, b"three".to_vec()));
     }
 }

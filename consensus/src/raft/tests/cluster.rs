@@ -133,6 +133,29 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
 }
 
 #[tokio::test]
+async fn a_log_of_large_entries_is_shortened_by_bytes_and_not_more_often_than_the_state_is_large() {
+    let mut cluster = Cluster::off(1);
+    cluster.options.snapshot_after_bytes = 100_000;
+    cluster.options.kept_bytes = 20_000;
+    cluster.start_all().await;
+    let command = |number: u8| Bytes::from(vec![number; 10_000]);
+    let mut snapshots = BTreeSet::new();
+    for number in 0..100 {
+        cluster.group(1).write(command(number), PATIENCE).await.unwrap();
+        snapshots.extend(cluster.group(1).status().snapshot_index);
+    }
+    // The machine keeps all, so each snapshot must wait for a quarter of the last one: at 100, 200, 300, 400, 500, 625, 781, 976 kB.
+    assert!((3..=9).contains(&snapshots.len()), "{snapshots:?}");
+    let last = snapshots.last().unwrap() - 2;
+    let status = cluster.status_of(1, |status| status.purged_index >= Some(last)).await;
+    assert!(status.purged_index <= status.snapshot_index, "{status:?}");
+
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    assert_eq!(cluster.converges(100).await, (0..100).map(command).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_leader_that_is_cut_off_answers_nothing_and_what_only_it_has_is_undone() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;

@@ -181,7 +181,7 @@ impl Net {
         let lose_one_of = self.lose_one_of.load(Ordering::Relaxed);
         // Scrambled (Knuth's multiplicative hash), so that losses do not fall on the same kind of message each time.
         let number = self.messages.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        !self.cut.lock().contains(&(from, to)) && (lose_one_of == 0 || number % lose_one_of != 0)
+        !self.cut.lock().contains(&(from, to)) && (lose_one_of == 0 || !number.is_multiple_of(lose_one_of))
     }
 }
 
