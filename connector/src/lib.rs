@@ -1,10 +1,10 @@
 //! The connector: stands beside an organisation's storage, keeps what was sent and received, serves and makes pulls.
 //!
 //! # Invariants
-//! - **Durable first.** [`Outbox::keep`](outbox::Outbox::keep) is the only maker of a [`Stored`](outbox::Stored), and
+//! - **Durable first.** [`Outbox::keep`](outbox::Outbox::keep) is the only maker of a [`Stored`], and
 //!   resolves when the batch is synced: no metadata without a payload.
 //! - **Nothing unverified.** [`Payload::verify`](payload::Payload::verify) is the only way to a
-//!   [`Verified`](payload::Verified). What comes back from a medium is verified again: a damaged payload is an error,
+//!   [`Verified`]. What comes back from a medium is verified again: a damaged payload is an error,
 //!   a line in the log and a metric, never an answer; its neighbours are not concerned.
 //! - **Own node only.** Bytes leave against a `Grant` of this connector's own node, asked for each batch and each
 //!   chunk, whatever the receiver's node may say.

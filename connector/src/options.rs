@@ -26,7 +26,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             batch_bytes_limit: 64 << 20,
-            cache_bytes_limit: 32 << 20,
+            cache_bytes_limit: 16 << 20,
             disk: DiskOptions::default(),
             serve: ServeOptions::default(),
             pull: PullOptions::default(),

@@ -1,7 +1,8 @@
 //! Getting payloads from other connectors: several at once, retried, resumed, within limits.
 //!
 //! A pull asks one connector for some batches of one ledger. What arrives is hashed while it is read; what breaks off
-//! in the middle of a batch goes on from there with a ranged `GET`. Memory is bounded by [`Hold`]s.
+//! in the middle of a batch goes on from there with a ranged `GET`. Payloads on their way count against limits until they
+//! are kept.
 
 use crate::consignment::Consignment;
 use crate::options::PullOptions;
@@ -165,7 +166,8 @@ impl Puller {
         let mut progress = Progress::default();
         let outcome = self.pull_all(&pool, wanted, deadline, &mut progress, &mut hand_over).await;
         if let Err(error) = outcome {
-            counter!("waybill_connector_pull_failures_total", "kind" => error.kind()).increment(1);
+            let node = pool.node.to_string();
+            counter!("waybill_connector_pull_failures_total", "kind" => error.kind(), "node" => node).increment(1);
             let left = wanted.len() - progress.done;
             tracing::warn!(node = %pool.node, ledger = %first.ledger, left, %error, "payloads are not pulled");
             for index in progress.done..wanted.len() {

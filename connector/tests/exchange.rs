@@ -382,3 +382,53 @@ async fn shutdown_ends_idle_connections_and_reports_what_happened() {
     assert!(late.is_ok(), "from memory, even now");
     assert!(Arc::strong_count(&sender.connector) == 1);
 }
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy_tree(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
+}
+
+#[tokio::test]
+async fn a_connector_that_was_killed_has_what_it_kept_whatever_became_of_its_index() {
+    let [acme] = network(["acme"]);
+    let (dir, killed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |dir: &std::path::Path| {
+        let (dir, who) = (dir.to_owned(), acme.who.clone());
+        async move { waybill_connector::Connector::open(&dir, who, Reports::new(), quick()).await }
+    };
+    let connector = open(dir.path()).await.unwrap();
+    let mut stored = Vec::new();
+    for number in 0..50 {
+        stored.push(connector.outbox().keep(vec![bytes(number, 1000).into()]).await.unwrap());
+    }
+    assert!(open(dir.path()).await.is_err(), "the directory is in use");
+    // What is on the disk while it runs is what a kill leaves.
+    copy_tree(dir.path(), killed.path());
+    for spoil in [None, Some("conf"), Some("db")] {
+        if let Some(file) = spoil {
+            std::fs::write(killed.path().join("index").join(file), bytes(9, 5000)).unwrap();
+        }
+        let again = open(killed.path()).await.unwrap();
+        for (number, stored) in stored.iter().enumerate() {
+            let view = View::new(&[]);
+            let send = waybill_types::transaction::Send {
+                connector: stored.connector(),
+                commitment: stored.commitment(),
+                size_bytes: stored.size_bytes(),
+                record_count: 1,
+                attributes: 0,
+                base_timestamp_ms: 0,
+                max_timestamp_ms: 0,
+                producer: None,
+            };
+            view.append(Arc::new(entry(&org("acme"), 0, send)));
+            let read = again.outbox().read(&view.grant("acme", 0)).await.unwrap();
+            assert_eq!(read.to_bytes(), bytes(number as u64, 1000), "index file spoilt: {spoil:?}");
+        }
+        again.shutdown().await;
+    }
+}

@@ -119,8 +119,10 @@ pub struct View {
 #[derive(Default)]
 struct Asked {
     count: usize,
-    at: BTreeMap<usize, Box<dyn FnOnce(&View) + std::marker::Send>>,
+    at: BTreeMap<usize, Action>,
 }
+
+type Action = Box<dyn FnOnce(&View) + std::marker::Send>;
 
 impl View {
     pub fn new(readers: &[&str]) -> Arc<Self> {
