@@ -92,7 +92,8 @@ pub enum Input {
         /// The last sequence executed: that of the certificate, or later.
         executed: Sequence,
     },
-    /// An executed configuration has changed who may submit.
+    /// An executed configuration has changed who may submit. A node that may no longer stays in the map until that
+    /// change is under a stable checkpoint: a primary that has not executed it yet may still propose its envelopes.
     SetOrigins(BTreeMap<NodeId, PublicKey>),
 }
 

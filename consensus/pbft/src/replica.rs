@@ -192,8 +192,8 @@ impl<S: Signatures> Replica<S> {
             Err(_) => return self.blame(from, "a message that does not decode", out),
         };
         match message {
-            Message::Submit(envelope) => self.on_submit(from, envelope, out),
-            Message::Complain(envelope) => self.on_complain(from, envelope, out),
+            Message::Submit(envelope) => self.on_submit(envelope, bytes.len(), out),
+            Message::Complain(envelope) => self.on_complain(envelope, bytes.len(), out),
             Message::PrePrepare(pre_prepare) => self.on_pre_prepare(from, pre_prepare, out),
             Message::Prepare(prepare) => self.on_prepare(from, prepare, out),
             Message::Commit(commit) => self.on_commit(from, commit, out),

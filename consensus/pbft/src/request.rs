@@ -4,13 +4,12 @@
 //! executed in time it complains to all. They forward it and start a timer, so that a primary that censors an origin
 //! loses its view although everything else goes on.
 
-use crate::ReplicaIndex;
 use crate::io::{Event, Output, Signatures, To};
 use crate::message::Message;
 use crate::replica::Replica;
-use crate::submissions::{Taken, encoded_len};
+use crate::submissions::Taken;
 use alloc::vec::Vec;
-use waybill_types::Envelope;
+use waybill_types::{Codec, Envelope};
 
 /// How many envelopes of an origin one complaint carries.
 const COMPLAINTS_MAX: usize = 64;
@@ -22,27 +21,33 @@ impl<S: Signatures> Replica<S> {
         if let Some(own) = own.filter(|own| own.node == envelope.header.origin) {
             self.keys.trust_envelope(&own.key, &envelope);
         }
-        if self.take_envelope(&envelope, true, false, out) {
+        let bytes = envelope.to_bytes().len();
+        if self.take_envelope(&envelope, bytes, (true, false), out) {
             self.forward(envelope, out);
         }
     }
 
     /// An envelope for us as primary. If we are not, we may be soon.
-    pub(crate) fn on_submit(&mut self, _from: ReplicaIndex, envelope: Envelope, out: &mut Vec<Output>) {
-        self.take_envelope(&envelope, false, false, out);
+    pub(crate) fn on_submit(&mut self, envelope: Envelope, bytes: usize, out: &mut Vec<Output>) {
+        self.take_envelope(&envelope, bytes, (false, false), out);
     }
 
     /// An envelope that the primary has left waiting.
-    pub(crate) fn on_complain(&mut self, _from: ReplicaIndex, envelope: Envelope, out: &mut Vec<Output>) {
-        if self.take_envelope(&envelope, false, true, out) && self.is_voting() {
+    pub(crate) fn on_complain(&mut self, envelope: Envelope, bytes: usize, out: &mut Vec<Output>) {
+        if self.take_envelope(&envelope, bytes, (false, true), out) && self.is_voting() {
             self.forward(envelope, out);
         }
     }
 
     /// Holds an envelope. True if it is held now, whether or not it was before.
-    fn take_envelope(&mut self, envelope: &Envelope, ours: bool, complained: bool, out: &mut Vec<Output>) -> bool {
+    fn take_envelope(
+        &mut self,
+        envelope: &Envelope,
+        bytes: usize,
+        (ours, complained): (bool, bool),
+        out: &mut Vec<Output>,
+    ) -> bool {
         let header = &envelope.header;
-        let bytes = encoded_len(envelope);
         let taken = self.submissions.judge(header, bytes, &self.delivered.origins, &self.config.limits);
         let why = match taken {
             Taken::Stale => return false,

@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 use waybill_types::envelope::EnvelopeHeader;
-use waybill_types::{Codec, Envelope, NodeId, Origins};
+use waybill_types::{Envelope, NodeId, Origins};
 
 /// What an encoded body has besides its envelopes, at most.
 pub(crate) const BODY_FRAME_BYTES: usize = 32;
@@ -68,19 +68,29 @@ impl Submissions {
         if header.number - first >= limits.origin_envelopes as u64 {
             return Taken::Refused("too far ahead of what is executed");
         }
-        let Some(queue) = self.queues.get(&header.origin) else { return Taken::New };
-        if header.incarnation < queue.incarnation {
+        let queue = self.queues.get(&header.origin);
+        if queue.is_some_and(|queue| header.incarnation < queue.incarnation) {
             return Taken::Stale;
         }
-        if header.incarnation > queue.incarnation {
-            return Taken::New;
+        let queue = queue.filter(|queue| queue.incarnation == header.incarnation);
+        if let Some(known) = queue.and_then(|queue| queue.waiting.get(&header.number)) {
+            let same = known.envelope.header == *header;
+            return if same {
+                Taken::Known
+            } else {
+                Taken::Refused("its origin has signed another one of this number")
+            };
         }
-        match queue.waiting.get(&header.number) {
-            Some(known) if known.envelope.header == *header => Taken::Known,
-            Some(_) => Taken::Refused("its origin has signed another one of this number"),
-            None if queue.bytes + bytes > limits.origin_bytes => Taken::Refused("too many bytes of its origin wait"),
-            None => Taken::New,
+        // Without a gap: else an origin could lure a correct primary into waiting for a number that never comes, while
+        // it shows the backups another incarnation that they wait for.
+        let follows = queue.is_some_and(|queue| queue.waiting.contains_key(&header.number.wrapping_sub(1)));
+        if header.number != first && !follows {
+            return Taken::Refused("its predecessor is not known");
         }
+        if queue.is_some_and(|queue| queue.bytes + bytes > limits.origin_bytes) {
+            return Taken::Refused("too many bytes of its origin wait");
+        }
+        Taken::New
     }
 
     /// Takes a verified envelope that [`Submissions::judge`] called new or known. A new incarnation ends the one before.
@@ -209,9 +219,4 @@ impl Queue {
         })
         .collect()
     }
-}
-
-/// An envelope's encoded size.
-pub(crate) fn encoded_len(envelope: &Envelope) -> usize {
-    envelope.to_bytes().len()
 }

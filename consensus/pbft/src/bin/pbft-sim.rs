@@ -1,6 +1,7 @@
 //! Runs the simulator: `pbft-sim --seeds A..B --n 4` runs a range of seeds, `pbft-sim --seed N --n 4` replays one and
 //! prints a line per transition. Exits with 1 if a seed fails.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use waybill_pbft::simulator::{Plan, World};
 
@@ -22,18 +23,17 @@ fn main() -> ExitCode {
         }
     };
     let mut failures = 0;
-    let mut total = (0, 0, 0, 0);
+    let mut total = (0, 0, 0);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for seed in arguments.seeds.clone() {
         let mut plan = Plan::from_seed(seed, arguments.n);
         plan.real_keys = arguments.real_keys;
         let trace = match World::new(plan, arguments.trace).run() {
             Ok(report) => {
-                total = (
-                    total.0 + report.height,
-                    total.1 + report.events,
-                    total.2 + report.evidence,
-                    total.3.max(report.healing_ms),
-                );
+                total = (total.0 + report.height, total.1 + report.events, total.2.max(report.healing_ms));
+                for (what, count) in report.counts {
+                    *counts.entry(what).or_default() += count;
+                }
                 report.trace
             }
             Err(failure) => {
@@ -44,9 +44,9 @@ fn main() -> ExitCode {
         };
         trace.iter().for_each(|line| println!("{line}"));
     }
-    let (height, events, evidence, healing_ms) = total;
+    let (height, events, healing_ms) = total;
     println!(
-        "{} seeds, {failures} failed; {height} blocks, {events} events, {evidence} equivocations seen, healed within {healing_ms} ms",
+        "{} seeds, {failures} failed; {height} blocks, {events} events, healed within {healing_ms} ms; {counts:?}",
         arguments.seeds.end - arguments.seeds.start
     );
     ExitCode::from(u8::from(failures > 0))

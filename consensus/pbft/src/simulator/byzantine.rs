@@ -5,7 +5,7 @@ use super::plan::Behaviour;
 use super::random::Random;
 use crate::config::Config;
 use crate::io::{Signatures, To};
-use crate::message::{Commit, Message, PrePrepare, Prepare};
+use crate::message::{Commit, Message, NewView, NewViewContent, PrePrepare, Prepare, ViewChange, ViewChangeContent};
 use crate::vote::{Kind, preimage};
 use bytes::Bytes;
 use waybill_types::{Body, Codec, Digest, Signature};
@@ -30,6 +30,10 @@ impl Attacker<'_> {
             Behaviour::Silent => Vec::new(),
             Behaviour::Equivocating => self.equivocate(receivers, message, random),
             Behaviour::Confusing => self.confuse(receivers, message, random),
+            Behaviour::Lying => {
+                let message = self.lie(&message).unwrap_or(message);
+                receivers.into_iter().map(|peer| (peer, message.clone())).collect()
+            }
         }
     }
 
@@ -75,6 +79,31 @@ impl Attacker<'_> {
             _ => return None,
         };
         Some(other.to_wire(epoch))
+    }
+
+    /// A view change without its certificates, or an opening that proposes nothing but null requests.
+    fn lie(&self, message: &Bytes) -> Option<Bytes> {
+        let (epoch, message) = Message::from_wire(message).ok()?;
+        let lie = match message {
+            Message::ViewChange(ViewChange { replica, view, content, .. }) if replica == self.config.me => {
+                let stable = ViewChangeContent::from_bytes(&content).ok()?.stable;
+                let content = ViewChangeContent { stable, prepared: Vec::new() }.to_bytes();
+                let signature = self.sign(Kind::ViewChange, view, 0, &ViewChange::digest(&content));
+                Message::ViewChange(ViewChange { replica, view, content, signature })
+            }
+            Message::NewView(NewView { view, content, .. }) if self.config.primary(view) == self.config.me => {
+                let NewViewContent { view_changes, mut proposals } = NewViewContent::from_bytes(&content).ok()?;
+                for proposal in &mut proposals {
+                    proposal.digest = Body::digest(&Body::default().to_bytes());
+                    proposal.signature = self.sign(Kind::PrePrepare, view, proposal.sequence, &proposal.digest);
+                }
+                let content = NewViewContent { view_changes, proposals }.to_bytes();
+                let signature = self.sign(Kind::NewView, view, 0, &NewView::digest(&content));
+                Message::NewView(NewView { view, content, signature })
+            }
+            _ => return None,
+        };
+        Some(lie.to_wire(epoch))
     }
 
     fn sign(&self, kind: Kind, view: u64, sequence: u64, digest: &Digest) -> Signature {

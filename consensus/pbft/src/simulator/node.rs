@@ -28,6 +28,8 @@ pub(crate) struct Node {
     /// Bodies that the replica has handed out and the ledger has not applied.
     pub to_execute: Vec<(Sequence, Bytes)>,
     pub syncing: bool,
+    /// It crashes after so many more outputs, in the middle of performing them.
+    pub crash_after: Option<u64>,
     /// How many envelopes it has signed in this life.
     pub submitted: u64,
     pub keys: Keys,
@@ -57,6 +59,7 @@ impl Node {
             synced: BTreeSet::new(),
             to_execute: Vec::new(),
             syncing: false,
+            crash_after: None,
             submitted: 0,
             keys: Keys::of(index, plan.real_keys),
         }
@@ -89,6 +92,7 @@ impl Node {
     /// Loses what was not synced: of the records, and of the blocks after the last stable one, a part at random.
     pub(crate) fn crash(&mut self, random: &mut Random) {
         self.replica = None;
+        self.crash_after = None;
         self.life += 1;
         let unsynced = (self.disk.records.len() - self.disk.durable) as u64;
         self.disk.records.truncate(self.disk.durable + random.between(0, unsynced) as usize);

@@ -18,6 +18,8 @@ pub enum Behaviour {
     Equivocating,
     /// It repeats old messages, of its own and of others, and shifts numbers in its commits.
     Confusing,
+    /// It leaves its certificates out of view changes, and opens views with proposals that do not follow.
+    Lying,
 }
 
 /// A run's parameters.
@@ -62,7 +64,7 @@ impl Plan {
         let mut behaviours = vec![Behaviour::Correct; n];
         for _ in 0..random.between(0, faults(n) as u64) {
             let index = random.between(0, n as u64 - 1) as usize;
-            let faulty = [Behaviour::Silent, Behaviour::Equivocating, Behaviour::Confusing];
+            let faulty = [Behaviour::Silent, Behaviour::Equivocating, Behaviour::Confusing, Behaviour::Lying];
             behaviours[index] = random.one_of(&faulty);
         }
         let calm = random.permille(150);

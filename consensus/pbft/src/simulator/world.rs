@@ -44,8 +44,8 @@ pub struct Report {
     pub view: u64,
     /// How many events there were.
     pub events: u64,
-    /// How often an equivocation was reported.
-    pub evidence: u64,
+    /// What was exercised, and how often.
+    pub counts: BTreeMap<&'static str, u64>,
     /// How long the healed network took to converge.
     pub healing_ms: u64,
     /// One line per transition, if asked for.
@@ -90,7 +90,7 @@ pub struct World {
     oracle: Oracle,
     seen: Vec<Bytes>,
     events: u64,
-    evidence: u64,
+    counts: BTreeMap<&'static str, u64>,
     trace: Option<Vec<String>>,
 }
 
@@ -111,7 +111,7 @@ impl World {
             oracle: Oracle::default(),
             seen: Vec::new(),
             events: 0,
-            evidence: 0,
+            counts: BTreeMap::new(),
             trace: trace.then(Vec::new),
             plan,
         }
@@ -124,7 +124,7 @@ impl World {
                 height: self.oracle.height(),
                 view: self.nodes.iter().filter_map(|node| Some(node.replica.as_ref()?.view())).max().unwrap_or(0),
                 events: self.events,
-                evidence: self.evidence,
+                counts: self.counts,
                 healing_ms,
                 trace: self.trace.unwrap_or_default(),
             }),
@@ -215,6 +215,19 @@ impl World {
         }
     }
 
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn count_message(&mut self, message: &Bytes) {
+        match Message::from_wire(message) {
+            Ok((_, Message::Fetch(_))) => self.count("fetches"),
+            Ok((_, Message::Body(_))) => self.count("bodies fetched"),
+            Ok((_, Message::Complain(_))) => self.count("complaints"),
+            _ => {}
+        }
+    }
+
     fn is_alive(&self, node: u8, life: u64) -> bool {
         let node = &self.nodes[usize::from(node)];
         node.replica.is_some() && node.life == life
@@ -242,7 +255,13 @@ impl World {
             Event::Sync { node, life, from, height } if self.is_alive(node, life) => self.sync(node, from, height),
             Event::Submit { node } => self.submit(node),
             Event::Crash { node } if self.healed_at_us.is_none() => {
-                self.crash(node);
+                // At once, or between two of its next outputs.
+                let after = self.random.between(0, 7);
+                if after < 4 {
+                    self.nodes[usize::from(node)].crash_after = Some(after);
+                } else {
+                    self.crash(node);
+                }
                 Ok(())
             }
             Event::Restart { node } => self.restart(node),
@@ -266,6 +285,13 @@ impl World {
 
     fn perform(&mut self, index: u8, outputs: Vec<Output>) -> Result<(), String> {
         for output in outputs {
+            if let Some(left) = &mut self.nodes[usize::from(index)].crash_after {
+                if *left == 0 {
+                    self.crash(index);
+                    return Ok(());
+                }
+                *left -= 1;
+            }
             self.perform_one(index, output)?;
         }
         let at = usize::from(index);
@@ -292,7 +318,10 @@ impl World {
                 let (at, life) = (node.disk.busy_until, node.life);
                 self.at(at, Event::Persisted { node: index, life, id });
             }
-            Output::Send { to, message } => self.send(index, to, message)?,
+            Output::Send { to, message } => {
+                self.count_message(&message);
+                self.send(index, to, message)?;
+            }
             Output::Execute { sequence, body, digest, view } => {
                 self.note(|| format!("{index} executes {sequence} of view {view}: {digest:?}"));
                 let node = &mut self.nodes[usize::from(index)];
@@ -326,13 +355,14 @@ impl World {
                     return Ok(());
                 }
                 node.syncing = true;
+                self.counts.entry("syncs").and_modify(|count| *count += 1).or_insert(1);
                 let life = node.life;
                 let (from, delay) = (self.random.one_of(&candidates), self.random.between(1_000, 50_000));
                 self.note(|| format!("{index} syncs to {height} from {from}"));
                 self.after(delay, Event::Sync { node: index, life, from, height });
             }
             Output::Evidence(evidence) => {
-                self.evidence += 1;
+                self.count("evidence");
                 self.note(|| format!("{index} has evidence against {}", evidence.replica));
                 if self.nodes[usize::from(evidence.replica)].is_correct() {
                     return Err(format!("evidence against correct replica {}", evidence.replica));
@@ -345,6 +375,13 @@ impl World {
             Output::Event(event) => {
                 self.note(|| format!("{index} says {event:?}"));
                 let everyone_correct = self.plan.behaviours.iter().all(|one| *one == Behaviour::Correct);
+                match &event {
+                    Note::ViewEntered { .. } => self.count("views entered"),
+                    Note::ViewWished { .. } => self.count("views wished"),
+                    Note::ProposalRefused { .. } => self.count("proposals refused"),
+                    Note::PeerMisbehaved { .. } => self.count("misbehaviour"),
+                    _ => {}
+                }
                 match event {
                     Note::ShellMisbehaved(what) => return Err(format!("node {index}: {what}")),
                     Note::PeerMisbehaved { peer, what } if everyone_correct => {
@@ -472,6 +509,7 @@ impl World {
 
     fn crash(&mut self, index: u8) {
         self.note(|| format!("{index} crashes"));
+        self.count("crashes");
         let node = &mut self.nodes[usize::from(index)];
         if node.replica.is_some() {
             node.crash(&mut self.random);
@@ -480,6 +518,9 @@ impl World {
     }
 
     fn restart(&mut self, index: u8) -> Result<(), String> {
+        if self.nodes[usize::from(index)].crash_after.is_some() {
+            self.crash(index);
+        }
         let (real_keys, now_ms) = (self.plan.real_keys, self.now_ms());
         let node = &mut self.nodes[usize::from(index)];
         if node.replica.is_some() {
@@ -508,6 +549,7 @@ impl World {
         self.note(|| "everything heals".into());
         self.healed_at_us = Some(self.now_us);
         self.cut = 0;
+        self.nodes.iter_mut().for_each(|node| node.crash_after = None);
         for node in 0..self.plan.n as u8 {
             self.restart(node)?;
         }
