@@ -171,6 +171,16 @@ impl Directory {
         self.known().nodes.get(&node).and_then(|entry| entry.connector_address.clone())
     }
 
+    /// Notes where a node is reached now; its keys and certificates stay what they are.
+    pub fn set_addresses(&self, node: NodeId, peer_address: String, connector_address: Option<String>) {
+        let mut known = self.known.write();
+        let mut changed = Known { authorities: known.authorities.clone(), nodes: known.nodes.clone() };
+        if let Some(entry) = changed.nodes.get_mut(&node) {
+            (entry.peer_address, entry.connector_address) = (peer_address, connector_address);
+        }
+        *known = Arc::new(changed);
+    }
+
     /// The name that a node's certificate must carry.
     pub fn server_name(&self, node: NodeId) -> Result<ServerName<'static>, IdentityError> {
         let known = self.known();
