@@ -46,7 +46,7 @@ pub enum OpenError {
     },
     /// The caller has state up to [`Options::scan_from`](super::Options::scan_from), and the journal does not reach that far: records
     /// that the state was made from are gone, or it belongs to another journal.
-    #[error("the journal in {} ends at {end}, before {scan_from}, from where it was to be read", dir.display())]
+    #[error("the journal in {} ends at {end}: the record at {scan_from}, from which on it was to be read, is gone", dir.display())]
     EndsBefore {
         /// The journal's directory.
         dir: PathBuf,

@@ -124,7 +124,7 @@ pub struct Options {
     /// How much opening reads.
     pub scan: Scan,
     /// The visitor sees the records from here on only, and full segments before are not read at all: for a caller that has
-    /// the state up to there by other means. A journal that ends before does not open.
+    /// the state up to there by other means. It is the position of a record; a journal that ends before it does not open.
     pub scan_from: Option<Position>,
     /// Appends are refused while more than this waits to be written.
     pub queue_bytes_limit: u64,

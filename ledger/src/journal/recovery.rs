@@ -105,7 +105,7 @@ impl Recovery<'_, '_> {
     /// A caller whose state goes further than the journal would build on records that are gone.
     fn check_scan_from(&self, end: Position) -> Result<(), OpenError> {
         match self.options.scan_from {
-            Some(scan_from) if scan_from > end => {
+            Some(scan_from) if scan_from >= end => {
                 Err(OpenError::EndsBefore { dir: self.segments.dir().to_owned(), end, scan_from })
             }
             _ => Ok(()),

@@ -291,6 +291,13 @@ fn a_scan_may_begin_at_a_position() {
         assert!(seen.iter().map(|(position, _, _)| *position).eq(positions[index..].iter().copied()));
         assert_eq!(journal.read(positions[0]).unwrap(), payload(0, 20_000), "it is there nevertheless");
     }
+    let unsealed = crashed_copy(dir.path());
+    let segments = segment_files(unsealed.path());
+    let mut bytes = fs::read(&segments[3]).unwrap();
+    bytes.truncate(positions[11].offset as usize);
+    fs::write(&segments[3], bytes).unwrap();
+    let refused = open_with(unsealed.path(), Options { scan_from: Some(positions[11]), ..options() }).map(|_| ());
+    assert!(matches!(refused, Err(OpenError::EndsBefore { end, .. }) if end == positions[11]), "{refused:?}");
     let segments = segment_files(dir.path());
     assert_eq!(segments.len(), 4);
     fs::remove_file(&segments[3]).unwrap();
