@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::{BarrierError, COMMAND_BYTES_MAX, WriteError};
-use super::harness::{Cluster, PATIENCE, copy_dir, soon};
+use super::harness::{Cluster, PATIENCE, Tally, copy_dir, soon};
 
 #[tokio::test]
 async fn a_group_of_one_leads_itself_and_finds_everything_again() {
@@ -246,6 +246,54 @@ async fn large_commands_travel_and_too_large_ones_do_not() {
     let bytes = COMMAND_BYTES_MAX + 1;
     let refused = cluster.group(follower).write(Bytes::from(vec![0; bytes]), PATIENCE).await;
     assert_eq!(refused, Err(WriteError::TooLong { bytes }));
+}
+
+#[tokio::test]
+async fn an_append_that_takes_longer_than_a_heartbeat_is_sent_once() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    cluster.write(leader, "before").await;
+    let delay_ms = cluster.options.heartbeat.as_millis() as u64 * 4;
+    cluster.net.large_delay_ms.store(delay_ms, Ordering::Relaxed);
+    cluster.net.large_bytes.store(100_000, Ordering::Relaxed);
+    let counted_before = cluster.net.large_requests.load(Ordering::Relaxed);
+    cluster.group(leader).write(Bytes::from(vec![7; 200_000]), PATIENCE).await.unwrap();
+    cluster.converges(2).await;
+    let counted = cluster.net.large_requests.load(Ordering::Relaxed) - counted_before;
+    assert_eq!(counted, 2, "one to each follower");
+}
+
+#[tokio::test]
+async fn a_crash_between_a_received_snapshot_and_its_installation_loses_nothing() {
+    let mut cluster = Cluster::off(3);
+    cluster.options.snapshot_after_entries = 20;
+    cluster.options.kept_entries = 0;
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let away = cluster.followers(leader)[0];
+    cluster.write_many(leader, "early", 10).await;
+    cluster.converges(10).await;
+    cluster.stop_member(away).await;
+    cluster.write_many(leader, "meanwhile", 60).await;
+    cluster.status_of(leader, |status| status.purged_index >= Some(30)).await;
+
+    cluster.start_member_with(away, Tally::that_fails_to_install()).await;
+    cluster.status_of(away, |status| status.stopped.is_some()).await;
+    cluster.stop_member(away).await;
+    cluster.start_member(away).await;
+    cluster.write(away, "end").await;
+    cluster.converges(71).await;
+}
+
+#[tokio::test]
+async fn a_member_whose_machine_fails_stops_and_says_so() {
+    let cluster = Cluster::start(1).await;
+    cluster.write_many(1, "c", 3).await;
+    *cluster.running[&1].machine.fails_at.lock() = Some(3);
+    let failed = cluster.group(1).write(Bytes::from_static(b"fails"), PATIENCE).await;
+    assert_eq!(failed, Err(WriteError::Stopped));
+    let status = cluster.status_of(1, |status| status.stopped.is_some()).await;
+    assert!(status.stopped.is_some_and(|why| why.contains("the storage is gone")));
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub struct Tally {
     length: watch::Sender<usize>,
     pub installs: AtomicU64,
     refuses_snapshots: bool,
+    fails_to_install: bool,
     /// Apply fails at this command once.
     pub fails_at: Mutex<Option<usize>>,
 }
@@ -45,6 +46,7 @@ impl Default for Tally {
             length: watch::channel(0).0,
             installs: AtomicU64::new(0),
             refuses_snapshots: false,
+            fails_to_install: false,
             fails_at: Mutex::new(None),
         }
     }
@@ -54,6 +56,11 @@ impl Tally {
     /// One that takes no snapshot of others.
     pub fn distrustful() -> Self {
         Self { refuses_snapshots: true, ..Self::default() }
+    }
+
+    /// One whose storage fails when a snapshot is installed.
+    pub fn that_fails_to_install() -> Self {
+        Self { fails_to_install: true, ..Self::default() }
     }
 
     pub fn commands(&self) -> Vec<Bytes> {
@@ -97,6 +104,9 @@ impl Machine for Tally {
     }
 
     fn install_snapshot(&self, meta: Bytes, input: &mut dyn Read) -> io::Result<()> {
+        if self.fails_to_install {
+            return Err(io::Error::other("the storage is gone"));
+        }
         let commands = decode(input)?;
         self.length.send_replace(commands.len());
         *self.state.lock() = (Some(meta), commands);
@@ -159,6 +169,12 @@ pub struct Net {
     cut: Mutex<HashSet<(u64, u64)>>,
     /// Of so many messages one is lost; none if 0.
     pub lose_one_of: AtomicU64,
+    /// Requests with more bytes than this...
+    pub large_bytes: AtomicU64,
+    /// ... take so long...
+    pub large_delay_ms: AtomicU64,
+    /// ... and are counted.
+    pub large_requests: AtomicU64,
     messages: AtomicU64,
 }
 
@@ -199,6 +215,11 @@ impl Transport for End {
         if !self.net.passes(self.from, to) {
             return Err(lost("the request is lost"));
         }
+        if request.len() as u64 > self.net.large_bytes.load(Ordering::Relaxed) {
+            self.net.large_requests.fetch_add(1, Ordering::Relaxed);
+            let delay = self.net.large_delay_ms.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
         let group = self.net.groups.lock().get(&to).cloned().ok_or_else(|| lost("it is off"))?;
         let answer = group.handle(self.from, request).await;
         if self.net.passes(to, self.from) { Ok(answer) } else { Err(lost("the answer is lost")) }
@@ -236,7 +257,8 @@ impl Cluster {
         options.election_max = Duration::from_millis(600);
         options.snapshot_timeout = Duration::from_secs(5);
         let dir = tempfile::tempdir().unwrap();
-        let (net, running) = (Arc::default(), BTreeMap::new());
+        let net = Net { large_bytes: AtomicU64::new(u64::MAX), ..Net::default() };
+        let (net, running) = (Arc::new(net), BTreeMap::new());
         Self { ids: (1..=size).collect(), net, running, options, segment_bytes: 1 << 20, dir }
     }
 
