@@ -39,7 +39,9 @@ impl Default for Options {
 /// What others may take of us.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Open connections in all, those in their handshake included.
+    /// Connections in their handshake: strangers can take these, and nothing else.
+    pub handshakes_limit: usize,
+    /// Open connections in all.
     pub connections_limit: usize,
     /// Open connections of one organisation.
     pub connections_per_org_limit: usize,
@@ -68,6 +70,7 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         ServeOptions {
+            handshakes_limit: 64,
             connections_limit: 256,
             connections_per_org_limit: 32,
             pulls_per_org_limit: 16,

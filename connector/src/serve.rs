@@ -99,10 +99,8 @@ impl Server {
         closing: watch::Receiver<bool>,
         connections: &mut JoinSet<()>,
     ) {
-        let Some(place) = try_take(&self.limits.connections) else {
-            counter!("waybill_connector_connections_refused_total", "reason" => "limit").increment(1);
-            tracing::warn!(%address, "a connection is refused: too many are open");
-            return;
+        let Some(place) = try_take(&self.limits.handshakes) else {
+            return refused(address, "too many are in their handshake");
         };
         connections.spawn(async move {
             let open = gauge!("waybill_connector_connections");
@@ -116,29 +114,24 @@ impl Server {
         self: Arc<Self>,
         socket: TcpStream,
         address: SocketAddr,
-        _place: OwnedSemaphorePermit,
+        place: OwnedSemaphorePermit,
         mut closing: watch::Receiver<bool>,
     ) {
         let (tls, peer) = match self.handshake(socket).await {
             Ok(accepted) => accepted,
-            Err(reason) => {
-                counter!("waybill_connector_connections_refused_total", "reason" => "handshake").increment(1);
-                tracing::info!(%address, reason, "a connection to the connector is refused");
-                return;
-            }
+            Err(reason) => return refused(address, &reason),
         };
+        drop(place);
         let share = self.limits.of(&peer.org);
-        let Some(_place_of_org) = try_take(&share.connections) else {
-            counter!("waybill_connector_connections_refused_total", "reason" => "organisation-limit").increment(1);
-            tracing::warn!(%address, org = %peer.org, "a connection is refused: its organisation has too many open");
-            return;
+        let (Some(_of_org), Some(_of_all)) = (try_take(&share.connections), try_take(&self.limits.connections)) else {
+            return refused(address, &format!("{} has too many open, or all together have", peer.org));
         };
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.options.request_timeout)
             .max_headers(self.options.headers_limit)
             .max_buf_size(self.options.head_bytes_limit.max(HEAD_BYTES_MIN));
-        let caller = Caller { peer: Arc::new(peer), share: share.clone(), cut: Arc::default() };
+        let caller = Caller { peer: Arc::new(peer), share, cut: Arc::default() };
         let service = service_fn(|request| {
             let answer = answer::answer(self.clone(), caller.clone(), request);
             async move { Ok::<_, Infallible>(answer.await) }
@@ -175,6 +168,11 @@ impl Server {
         let peer = self.directory.peer(certificates).map_err(|error| error.to_string())?;
         Ok((tls, peer))
     }
+}
+
+fn refused(address: SocketAddr, reason: &str) {
+    counter!("waybill_connector_connections_refused_total").increment(1);
+    tracing::info!(%address, reason, "a connection to the connector is refused");
 }
 
 /// Resolves when the connector closes, or is gone.

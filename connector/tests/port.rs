@@ -290,31 +290,51 @@ async fn a_receiver_that_reads_nothing_is_cut_off() {
     sender.send(1, 1, bytes(2, 10), &[]).await;
     let mut stalled = RawClient::connect(&globex, &acme).await.unwrap();
     stalled.write(&signed_get(&globex, &acme, 0, ""), b"").await;
-    let mut next = timeout(PATIENCE, connect_at_last(&globex, &acme)).await.expect("the stalled one's place is free");
-    assert_eq!(next.ask(&signed_get(&globex, &acme, 1, ""), b"").await.status(), 200);
+    timeout(PATIENCE, served_at_last(&globex, &acme, 1)).await.expect("the stalled one's place is free");
     assert!(!stalled.read().await.whole);
     sender.connector.shutdown().await;
     assert_eq!(sender.reports.now().len(), 1, "only what was served is reported");
 }
 
-async fn connect_at_last(from: &Member, to: &Member) -> RawClient {
-    loop {
-        if let Ok(client) = RawClient::connect(from, to).await {
-            return client;
-        }
-    }
+/// Whether a new connection is served; one that is refused is closed after its handshake.
+async fn is_served(from: &Member, to: &Member, offset: i64) -> bool {
+    let Ok(mut client) = RawClient::connect(from, to).await else { return false };
+    let _ = client.0.write_all(signed_get(from, to, offset, "").as_bytes()).await;
+    let answer = client.read().await;
+    !answer.head.is_empty() && answer.status() == 200
+}
+
+async fn served_at_last(from: &Member, to: &Member, offset: i64) {
+    while !is_served(from, to, offset).await {}
 }
 
 #[tokio::test]
-async fn connections_in_all_are_limited_before_any_handshake() {
+async fn connections_in_all_are_limited() {
     let mut options = quick();
     options.serve.connections_limit = 1;
     let (acme, globex, sender) = sites(options).await;
     sender.send(0, 1, bytes(1, 10), &[]).await;
     let mut first = RawClient::connect(&globex, &acme).await.unwrap();
     assert_eq!(first.ask(&signed_get(&globex, &acme, 0, ""), b"").await.status(), 200);
-    assert!(RawClient::connect(&globex, &acme).await.is_err());
+    assert!(!is_served(&globex, &acme, 0).await);
     drop(first);
-    let mut again = timeout(PATIENCE, connect_at_last(&globex, &acme)).await.expect("its place is free again");
-    assert_eq!(again.ask(&signed_get(&globex, &acme, 0, ""), b"").await.status(), 200);
+    timeout(PATIENCE, served_at_last(&globex, &acme, 0)).await.expect("its place is free again");
+}
+
+#[tokio::test]
+async fn strangers_who_never_finish_their_handshake_disturb_nobody_who_is_connected() {
+    let mut options = quick();
+    options.serve.handshakes_limit = 2;
+    options.serve.handshake_timeout = Duration::from_secs(2);
+    let (acme, globex, sender) = sites(options).await;
+    sender.send(0, 1, bytes(1, 10), &[]).await;
+    let mut partner = RawClient::connect(&globex, &acme).await.unwrap();
+    assert_eq!(partner.ask(&signed_get(&globex, &acme, 0, ""), b"").await.status(), 200);
+    let mut strangers = Vec::new();
+    for _ in 0..2 {
+        strangers.push(TcpStream::connect(&acme.address).await.unwrap());
+    }
+    assert!(RawClient::connect(&globex, &acme).await.is_err(), "both places are taken");
+    assert_eq!(partner.ask(&signed_get(&globex, &acme, 0, ""), b"").await.status(), 200);
+    timeout(PATIENCE, served_at_last(&globex, &acme, 0)).await.expect("strangers are cut off in the end");
 }

@@ -18,6 +18,7 @@ pub(super) struct Share {
 /// Shares by organisation: only organisations of the network get so far, so there are few.
 #[derive(Debug)]
 pub(super) struct Limits {
+    pub handshakes: Arc<Semaphore>,
     pub connections: Arc<Semaphore>,
     shares: DashMap<OrgId, Arc<Share>>,
     options: ServeOptions,
@@ -25,7 +26,12 @@ pub(super) struct Limits {
 
 impl Limits {
     pub fn new(options: &ServeOptions) -> Self {
-        Limits { connections: semaphore(options.connections_limit), shares: DashMap::new(), options: options.clone() }
+        Limits {
+            handshakes: semaphore(options.handshakes_limit),
+            connections: semaphore(options.connections_limit),
+            shares: DashMap::new(),
+            options: options.clone(),
+        }
     }
 
     pub fn of(&self, org: &OrgId) -> Arc<Share> {
