@@ -158,6 +158,11 @@ impl Node {
         shared.clone().start_placed().await?;
         tokio::spawn(follow_topics(shared.clone()));
         tokio::spawn(anchor::drive(shared.clone(), stable_out));
+        if let Some(groups) = shared.groups.get() {
+            for group in [&groups.global, &groups.organisation] {
+                tokio::spawn(watch_group(group.watch(), shared.stopped()));
+            }
+        }
         Ok(Node { shared })
     }
 
@@ -470,6 +475,19 @@ impl Shared {
         // What is stable from before the restart may not be in the global ledger yet.
         let _ = self.stable.send(ledger);
         Ok(())
+    }
+}
+
+/// A group that stops by itself has lost its storage or its machine: the node must not look alive without it.
+async fn watch_group(mut status: raft::StatusWatch, mut stop: watch::Receiver<bool>) {
+    let failed = tokio::select! {
+        stopped = status.wait_for(|status| status.stopped.is_some()) => stopped.and_then(|status| status.stopped),
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    if !*stop.borrow() {
+        let reason = failed.unwrap_or_else(|| "it ended without a reason".into());
+        tracing::error!(%reason, "a Raft group of this node has stopped: so does the node");
+        std::process::abort();
     }
 }
 

@@ -156,6 +156,16 @@ impl Canonical {
         if rest.is_empty() { Ok(batch) } else { Err(BatchError::Several) }
     }
 
+    /// The same, for a batch whose header and records are kept apart.
+    pub fn from_parts(header: &[u8], records: Bytes) -> Result<Self, BatchError> {
+        let header = Header::read(header)?;
+        let stated = usize::try_from(header.batch_length).ok();
+        if stated != Some(HEADER_BYTES - LENGTH_END + records.len()) {
+            return Err(BatchError::Length(header.batch_length));
+        }
+        Self::of(header, records)
+    }
+
     /// What is to be known of it.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -204,6 +214,12 @@ impl Canonical {
         }
     }
 
+    fn of(header: Header, records: Bytes) -> Result<Self, BatchError> {
+        let header = Header { base_offset: 0, leader_epoch: 0, ..header };
+        let facts = Facts::of(&header, records.len())?;
+        Ok(Self { header, encoded: header.write(), records, facts })
+    }
+
     /// What a broker may write and a client may not.
     fn check_client_rules(&self) -> Result<(), BatchError> {
         let Header { producer_id: id, base_sequence: sequence, .. } = self.header;
@@ -234,9 +250,7 @@ fn split_first(run: &mut Bytes) -> Result<Option<Canonical>, BatchError> {
     }
     let mut records = run.split_to(LENGTH_END + behind_length);
     records.advance(HEADER_BYTES);
-    let header = Header { base_offset: 0, leader_epoch: 0, ..header };
-    let facts = Facts::of(&header, records.len())?;
-    Ok(Some(Canonical { header, encoded: header.write(), records, facts }))
+    Canonical::of(header, records).map(Some)
 }
 
 impl Facts {

@@ -1,19 +1,21 @@
 //! The second walk: entries of the ledger, permission, payload, and the batch as a consumer is to see it.
 
-use crate::batch::{Canonical, Stamped};
+use crate::batch::{BatchError, Canonical, HEADER_BYTES, Stamped};
 use crate::broker::{Broker, Partition};
 use crate::error::Refusal;
 use std::sync::Arc;
 use tokio::time::Instant;
-use waybill_connector::DeliverError;
 use waybill_connector::outbox::OutboxError;
 use waybill_connector::pull::PullError;
+use waybill_connector::{DeliverError, Verified};
 use waybill_ledger::contract::authorise;
 use waybill_ledger::partition::Entry;
 use waybill_types::Offset;
 
-/// How many entries are looked up at a time.
-const ENTRIES_PER_LOOKUP: usize = 256;
+/// How many entries are looked up, and asked of the connector, at a time.
+const ENTRIES_AT_ONCE: usize = 256;
+/// How many bytes are asked of the connector at a time, unless the first batch alone is larger.
+const BYTES_AT_ONCE: usize = 16 << 20;
 
 /// Reads batches from the one that holds `offset` on, up to `bytes_max` in all; the first is whole whatever its size if
 /// `first_whole` says so. What was read before a batch that cannot be had is returned without it.
@@ -25,17 +27,24 @@ pub async fn read(
     first_whole: bool,
     deadline: Instant,
 ) -> Result<Vec<Stamped>, Refusal> {
-    let (mut batches, mut bytes, mut next) = (Vec::new(), 0, offset);
+    let (mut batches, mut bytes, mut next): (Vec<Stamped>, usize, Offset) = (Vec::new(), 0, offset);
     loop {
-        let entries = partition.replica.reader.entries(next, ENTRIES_PER_LOOKUP).map_err(internal)?;
+        let mut entries = partition.replica.reader.entries(next, ENTRIES_AT_ONCE).map_err(internal)?;
+        let mut asked_bytes = 0;
+        let fitting = entries.iter().take_while(|entry| {
+            let size_bytes = entry.send.size_bytes as usize;
+            let fits = bytes + asked_bytes + size_bytes <= bytes_max && asked_bytes + size_bytes <= BYTES_AT_ONCE;
+            let first = batches.is_empty() && asked_bytes == 0 && first_whole;
+            let alone = asked_bytes == 0 && bytes + size_bytes <= bytes_max;
+            asked_bytes += size_bytes;
+            fits || first || alone
+        });
+        let fitting = fitting.count();
+        entries.truncate(fitting);
         let Some(last) = entries.last() else { return Ok(batches) };
         next = last.last_offset() + 1;
-        for entry in &entries {
-            let fits = bytes + entry.send.size_bytes as usize <= bytes_max;
-            if !fits && !(batches.is_empty() && first_whole) {
-                return Ok(batches);
-            }
-            match payload(broker, partition, entry, deadline).await {
+        for (entry, payload) in entries.iter().zip(payloads(broker, partition, &entries, deadline).await?) {
+            match payload {
                 Ok(batch) => {
                     bytes += entry.send.size_bytes as usize;
                     batches.push(batch.stamp_for(entry, partition.leader_epoch()));
@@ -54,15 +63,39 @@ pub async fn payload(
     entry: &Arc<Entry>,
     deadline: Instant,
 ) -> Result<Canonical, Refusal> {
+    let mut payloads = payloads(broker, partition, std::slice::from_ref(entry), deadline).await?;
+    payloads.pop().unwrap_or(Err(Refusal::Internal))
+}
+
+/// The batches of several entries; those of one sender are pulled together.
+async fn payloads(
+    broker: &Broker,
+    partition: &Partition,
+    entries: &[Arc<Entry>],
+    deadline: Instant,
+) -> Result<Vec<Result<Canonical, Refusal>>, Refusal> {
     let config = partition.config()?;
-    let grant = authorise(&config, &broker.org, entry).map_err(|_| Refusal::TopicDenied)?;
     let connector = broker.connector.as_ref().ok_or(Refusal::TopicDenied)?;
-    let verified = connector.payload(&grant, deadline).await.map_err(|error| refusal(partition, entry, &error))?;
-    Canonical::from_stored(verified.to_bytes()).map_err(|error| {
-        // The commitment holds and it is no batch: a sender whose gateway does not check what it sends.
-        tracing::warn!(ledger = %entry.ledger, offset = entry.base_offset, sender = %entry.sender, %error, "not a record batch");
-        Refusal::PayloadDamaged
-    })
+    let grants = entries.iter().map(|entry| authorise(&config, &broker.org, entry));
+    let grants = grants.collect::<Result<Vec<_>, _>>().map_err(|_| Refusal::TopicDenied)?;
+    let payloads = connector.payloads(&grants, deadline).await;
+    let batch = |(entry, payload): (&Arc<Entry>, Result<Verified, DeliverError>)| {
+        let verified = payload.map_err(|error| refusal(partition, entry, &error))?;
+        canonical(&verified).map_err(|error| {
+            // The commitment holds and it is no batch: a sender whose gateway does not check what it sends.
+            tracing::warn!(ledger = %entry.ledger, offset = entry.base_offset, sender = %entry.sender, %error, "not a record batch");
+            Refusal::PayloadDamaged
+        })
+    };
+    Ok(entries.iter().zip(payloads).map(batch).collect())
+}
+
+/// What was just kept is still in two pieces, header and records: they stay apart, and are not copied.
+fn canonical(verified: &Verified) -> Result<Canonical, BatchError> {
+    match verified.parts() {
+        [header, records] if header.len() == HEADER_BYTES => Canonical::from_parts(header, records.clone()),
+        _ => Canonical::from_stored(verified.to_bytes()),
+    }
 }
 
 impl Canonical {

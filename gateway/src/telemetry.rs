@@ -16,8 +16,9 @@ pub enum LogFormat {
 /// Starts logging to standard error. `RUST_LOG` chooses what; the default is `info`.
 pub fn log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        // What these libraries call information is noise to an operator.
-        EnvFilter::new("info,openraft=error,sled=warn")
+        // What these libraries call information is noise to an operator, and openraft calls it an error each time that
+        // a member does not answer: our links say so once.
+        EnvFilter::new("info,openraft=error,openraft::replication=off,sled=warn")
     });
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call changes nothing: tests start several networks in one process.
