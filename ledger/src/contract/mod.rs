@@ -13,6 +13,7 @@ mod grant;
 mod producers;
 mod rights;
 mod settings;
+mod sharded;
 pub mod system;
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,15 @@
 //! Idempotent producers (KIP-98), as Kafka's `ProducerStateManager` has them, so that exactly-once appends hold
 //! against Byzantine replicas too.
 //!
-//! Two things differ from Kafka, because organisations do not trust each other here: a producer id belongs to the
-//! organisation that first used it, and the number of producers is bounded **per organisation**, so that none can
-//! push another's producers out of memory.
+//! Two things differ from Kafka, because organisations do not trust each other here. Producer ids are counters that
+//! anyone can guess, so each organisation has a **namespace of its own**: the same id used by another one is another
+//! producer, and nobody can fence, block or claim somebody else's. And the number of producers is bounded **per
+//! organisation**, so that none can push another's out of memory.
 
+use super::sharded::Sharded;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use waybill_types::codec::{Codec, DecodeError, Reader};
 use waybill_types::codec_struct;
-use waybill_types::digest::Hasher;
 use waybill_types::transaction::Producer;
 use waybill_types::{Digest, Offset, OrgId, Rejection};
 
@@ -20,9 +20,6 @@ pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 pub const PRODUCER_EXPIRATION_MS: u64 = 24 * 60 * 60 * 1000;
 /// How many producers of one organisation a partition remembers; one more, and the longest silent is forgotten.
 pub const PRODUCERS_PER_ORGANISATION_MAX: usize = 4096;
-
-/// Producers are spread over shards by their ids, so that a checkpoint hashes and copies only what has changed.
-const SHARDS: usize = 64;
 
 /// What the sequence of a batch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,33 +32,35 @@ pub(super) enum Sequenced {
     Rejected(Rejection),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Producers {
-    shards: Vec<Shard>,
+    states: Sharded<ProducerKey, State>,
     /// Derived: each organisation's producers, the longest silent first.
     by_age: BTreeMap<OrgId, BTreeSet<(u64, i64)>>,
     /// Derived: nobody has been silent since before this.
     oldest_ms: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Shard {
-    producers: Arc<BTreeMap<i64, State>>,
-    /// The digest of the producers, unless they have changed since it was computed.
-    digest: Option<Digest>,
-}
+/// A producer id, and the organisation in whose namespace it is.
+type ProducerKey = (i64, OrgId);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
-    org: OrgId,
     epoch: i16,
     last_ms: u64,
-    /// Oldest first; at least one, at most [`PRODUCER_BATCHES_REMEMBERED`].
-    batches: Vec<Batch>,
+    batches: Batches,
 }
-codec_struct!(State { org, epoch, last_ms, batches });
+codec_struct!(State { epoch, last_ms, batches });
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The last batches of a producer, oldest first; at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Batches {
+    count: usize,
+    /// The first `count` of these.
+    recent: [Batch; PRODUCER_BATCHES_REMEMBERED],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Batch {
     first_sequence: i32,
     last_sequence: i32,
@@ -71,16 +70,13 @@ codec_struct!(Batch { first_sequence, last_sequence, base_offset });
 
 impl Producers {
     pub fn new() -> Self {
-        Producers { shards: vec![Shard::default(); SHARDS], by_age: BTreeMap::new(), oldest_ms: u64::MAX }
+        Producers { states: Sharded::new(), by_age: BTreeMap::new(), oldest_ms: u64::MAX }
     }
 
     /// Where a batch stands in its producer's sequence. In Kafka's order: a repetition first, then the epoch, then the
-    /// sequence. A producer that is not remembered may begin anywhere.
+    /// sequence. A producer that is not remembered may begin anywhere. What other organisations do does not matter.
     pub fn check(&self, org: &OrgId, producer: &Producer, record_count: u32) -> Sequenced {
-        let Some(state) = self.state(producer.id) else { return Sequenced::Next };
-        if state.org != *org {
-            return Sequenced::Rejected(Rejection::NotAuthorised);
-        }
+        let Some(state) = self.states.get(&(producer.id, org.clone())) else { return Sequenced::Next };
         if producer.epoch < state.epoch {
             return Sequenced::Rejected(Rejection::ProducerFenced);
         }
@@ -93,10 +89,10 @@ impl Producers {
         let last_sequence = advance_sequence(producer.base_sequence, record_count - 1);
         let same =
             |batch: &&Batch| batch.first_sequence == producer.base_sequence && batch.last_sequence == last_sequence;
-        if let Some(batch) = state.batches.iter().find(same) {
+        if let Some(batch) = state.batches.as_slice().iter().find(same) {
             return Sequenced::Duplicate(batch.base_offset);
         }
-        match state.batches.last() {
+        match state.batches.as_slice().last() {
             Some(last) if advance_sequence(last.last_sequence, 1) != producer.base_sequence => {
                 Sequenced::Rejected(Rejection::OutOfOrderSequence)
             }
@@ -111,19 +107,15 @@ impl Producers {
             last_sequence: advance_sequence(producer.base_sequence, record_count - 1),
             base_offset,
         };
-        let shard = self.shard_mut(producer.id);
-        let state = shard.entry(producer.id).or_insert_with(|| State {
-            org: org.clone(),
+        let key = (producer.id, org.clone());
+        let state = self.states.shard_mut(&key).entry(key).or_insert_with(|| State {
             epoch: producer.epoch,
             last_ms: u64::MAX,
-            batches: Vec::with_capacity(PRODUCER_BATCHES_REMEMBERED),
+            batches: Batches::default(),
         });
         if state.epoch != producer.epoch {
-            state.batches.clear();
+            state.batches = Batches::default();
             state.epoch = producer.epoch;
-        }
-        if state.batches.len() >= PRODUCER_BATCHES_REMEMBERED {
-            state.batches.remove(0);
         }
         state.batches.push(batch);
         let before_ms = std::mem::replace(&mut state.last_ms, time_ms);
@@ -139,57 +131,39 @@ impl Producers {
             return;
         }
         let mut expired = Vec::new();
-        for ages in self.by_age.values_mut() {
+        for (org, ages) in &mut self.by_age {
             while let Some((last_ms, id)) = ages.first().copied().filter(|(last_ms, _)| *last_ms <= limit_ms) {
                 ages.remove(&(last_ms, id));
-                expired.push(id);
+                expired.push((id, org.clone()));
             }
         }
         self.by_age.retain(|_, ages| !ages.is_empty());
         self.oldest_ms =
             self.by_age.values().filter_map(|ages| ages.first()).map(|(last_ms, _)| *last_ms).min().unwrap_or(u64::MAX);
-        for id in expired {
-            self.shard_mut(id).remove(&id);
+        for key in expired {
+            self.states.remove(&key);
         }
     }
 
-    /// The digest over all shards; only those that have changed are hashed again.
+    /// The digest over all producers; only the shards that have changed are hashed again.
     pub fn root(&mut self) -> Digest {
-        let mut root = Hasher::new(b"waybill-producers-v1");
-        let mut buffer = Vec::new();
-        for shard in &mut self.shards {
-            let digest = *shard.digest.get_or_insert_with(|| {
-                buffer.clear();
-                encode_producers(&shard.producers, &mut buffer);
-                Hasher::digest(b"waybill-producers-shard-v1", &buffer)
-            });
-            root.update(&digest.0);
-        }
-        root.finish()
+        self.states.root([b"waybill-producers-v1", b"waybill-producers-shard-v1"], |key, state, out| {
+            key.encode(out);
+            state.encode(out);
+        })
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { shards: self.shards.iter().map(|shard| shard.producers.clone()).collect() }
+        Snapshot(self.states.clone())
     }
 
     pub fn restore(snapshot: Snapshot) -> Self {
         let mut producers = Producers::new();
-        for (id, state) in snapshot.shards.iter().flat_map(|shard| shard.iter()) {
-            producers.by_age.entry(state.org.clone()).or_default().insert((state.last_ms, *id));
+        for ((id, org), state) in snapshot.0.iter() {
+            producers.by_age.entry(org.clone()).or_default().insert((state.last_ms, *id));
             producers.oldest_ms = producers.oldest_ms.min(state.last_ms);
         }
-        producers.shards = snapshot.shards.into_iter().map(|producers| Shard { producers, digest: None }).collect();
-        producers
-    }
-
-    fn state(&self, id: i64) -> Option<&State> {
-        self.shards.get(shard_of(id))?.producers.get(&id)
-    }
-
-    fn shard_mut(&mut self, id: i64) -> &mut BTreeMap<i64, State> {
-        let shard = &mut self.shards[shard_of(id)];
-        shard.digest = None;
-        Arc::make_mut(&mut shard.producers)
+        Producers { states: snapshot.0, ..producers }
     }
 
     /// Notes when a producer was last heard of, and makes room if it is one too many.
@@ -206,15 +180,10 @@ impl Producers {
             let longest_silent = ages.iter().find(|(_, other)| *other != id).copied();
             if let Some(longest_silent) = longest_silent {
                 ages.remove(&longest_silent);
-                self.shard_mut(longest_silent.1).remove(&longest_silent.1);
+                self.states.remove(&(longest_silent.1, org.clone()));
             }
         }
     }
-}
-
-/// A producer's shard: by the low bits, since ids are counters.
-fn shard_of(id: i64) -> usize {
-    (id as u64 % SHARDS as u64) as usize
 }
 
 /// Sequence numbers are 31 bits and wrap to zero.
@@ -222,36 +191,55 @@ fn advance_sequence(sequence: i32, by: u32) -> i32 {
     ((sequence as u32).wrapping_add(by) & 0x7fff_ffff) as i32
 }
 
-/// The shards at one height, shared with the live ones.
-#[derive(Clone, Debug)]
-pub(crate) struct Snapshot {
-    shards: Vec<Arc<BTreeMap<i64, State>>>,
+impl Default for Batches {
+    fn default() -> Self {
+        Batches { count: 0, recent: [Batch::default(); PRODUCER_BATCHES_REMEMBERED] }
+    }
 }
+
+impl Batches {
+    fn as_slice(&self) -> &[Batch] {
+        &self.recent[..self.count]
+    }
+
+    /// Adds the newest; the oldest goes, if it is one too many.
+    fn push(&mut self, batch: Batch) {
+        if self.count == PRODUCER_BATCHES_REMEMBERED {
+            self.recent.rotate_left(1);
+            self.count -= 1;
+        }
+        self.recent[self.count] = batch;
+        self.count += 1;
+    }
+}
+
+impl Codec for Batches {
+    fn encode(&self, out: &mut Vec<u8>) {
+        (self.count as u32).encode(out);
+        self.as_slice().iter().for_each(|batch| batch.encode(out));
+    }
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let mut batches = Batches::default();
+        let count = u32::decode(input)? as usize;
+        if !(1..=PRODUCER_BATCHES_REMEMBERED).contains(&count) {
+            return Err(DecodeError::Invalid("a producer has no batches, or more than are remembered"));
+        }
+        for _ in 0..count {
+            batches.push(Batch::decode(input)?);
+        }
+        Ok(batches)
+    }
+}
+
+/// The producers at one height, shared with the live ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot(Sharded<ProducerKey, State>);
 
 impl Codec for Snapshot {
     fn encode(&self, out: &mut Vec<u8>) {
-        for shard in &self.shards {
-            encode_producers(shard, out);
-        }
+        self.0.encode(out);
     }
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let shards = (0..SHARDS).map(|index| decode_producers(index, input).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Snapshot { shards })
+        Ok(Snapshot(Codec::decode(input)?))
     }
-}
-
-fn encode_producers(producers: &BTreeMap<i64, State>, out: &mut Vec<u8>) {
-    (producers.len() as u32).encode(out);
-    for (id, state) in producers {
-        id.encode(out);
-        state.encode(out);
-    }
-}
-
-fn decode_producers(index: usize, input: &mut Reader) -> Result<BTreeMap<i64, State>, DecodeError> {
-    let pairs: Vec<(i64, State)> = Codec::decode(input)?;
-    if !pairs.is_sorted_by(|left, right| left.0 < right.0) || pairs.iter().any(|(id, _)| shard_of(*id) != index) {
-        return Err(DecodeError::Invalid("producers are not in their order"));
-    }
-    Ok(pairs.into_iter().collect())
 }

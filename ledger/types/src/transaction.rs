@@ -61,7 +61,8 @@ codec_struct!(Send {
 /// An idempotent producer's identity and the batch's place in its sequence (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
-    /// Unique in the network: the organisation's prefix and its own counter.
+    /// Unique in the sender's organisation, which is all that contracts rely on: each organisation has a namespace of
+    /// its own. (Organisations number with a prefix of theirs, so that ids differ in the whole network.)
     pub id: i64,
     /// Grows when the producer is fenced or starts over.
     pub epoch: i16,

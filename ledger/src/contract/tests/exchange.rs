@@ -79,6 +79,24 @@ fn a_batch_must_make_sense() {
 }
 
 #[test]
+fn nobody_takes_another_organisations_producer_ids_away() {
+    let mut exchange = exchange();
+    let mut send = |origin, id, epoch, next_offset| {
+        let producer = Some(Producer { id, epoch, base_sequence: 0 });
+        exchange.execute(&call(origin, next_offset), &Transaction::Send(Send { producer, ..batch(origin) }))
+    };
+    // The writer claims the ids that the owner's ledger will hand out next, with the highest epoch.
+    for id in 0..20 {
+        assert_eq!(send(WRITER, id, i16::MAX, id), Outcome::Appended { base_offset: id });
+    }
+    for id in 0..20 {
+        assert_eq!(send(OWNER, id, 0, 20 + id), Outcome::Appended { base_offset: 20 + id });
+        assert_eq!(send(OWNER, id, 0, 40), Outcome::Duplicate { base_offset: 20 + id });
+        assert_eq!(send(WRITER, id, i16::MAX, 40), Outcome::Duplicate { base_offset: id });
+    }
+}
+
+#[test]
 fn ranges_lie_below_the_next_offset() {
     let table =
         [(0, 0, None), (0, 9, None), (9, 9, None), (0, 10, Some(OffsetOutOfRange)), (-1, 3, Some(OffsetOutOfRange))];

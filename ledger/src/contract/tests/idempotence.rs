@@ -89,14 +89,38 @@ fn sequences_wrap() {
 }
 
 #[test]
-fn a_producer_id_belongs_to_the_organisation_that_first_used_it() {
+fn each_organisation_has_its_own_producer_ids() {
     let mut producers = Producers::new();
-    let producer = Producer { id: 5, epoch: 0, base_sequence: 0 };
-    producers.remember(&org("owner"), &producer, 1, 0, 1);
-    for (epoch, base_sequence) in [(0, 0), (0, 1), (1, 0)] {
-        let other = producers.check(&org("writer"), &Producer { id: 5, epoch, base_sequence }, 1);
-        assert_eq!(other, Sequenced::Rejected(NotAuthorised));
+    let producer = |epoch, base_sequence| Producer { id: 5, epoch, base_sequence };
+    let (owner, writer) = (org("owner"), org("writer"));
+    // The other organisation was first, and far ahead: in epochs, in sequences, and in the last it may use.
+    producers.remember(&writer, &producer(i16::MAX, 0), 7, 0, 1);
+    assert_eq!(producers.check(&owner, &producer(0, 0), 1), NEXT, "not fenced by a stranger's epoch");
+    producers.remember(&owner, &producer(0, 0), 1, 7, 2);
+    assert_eq!(producers.check(&owner, &producer(0, 0), 1), duplicate(7), "one's own offset");
+    assert_eq!(producers.check(&owner, &producer(0, 1), 1), NEXT);
+    assert_eq!(producers.check(&writer, &producer(i16::MAX, 0), 7), duplicate(0));
+    assert_eq!(producers.check(&writer, &producer(i16::MAX, 1), 1), GAP);
+    let mut reopened = Producers::restore(Snapshot::from_bytes(&producers.snapshot().to_bytes()).unwrap());
+    assert_eq!(reopened.root(), producers.root());
+    // Each expires on its own.
+    for producers in [&mut producers, &mut reopened] {
+        producers.expire(1 + PRODUCER_EXPIRATION_MS);
+        assert_eq!(producers.check(&writer, &producer(0, 3), 1), NEXT, "forgotten");
+        assert_eq!(producers.check(&owner, &producer(0, 3), 1), GAP);
     }
+}
+
+#[test]
+fn one_organisation_too_many_producers_displace_no_other_of_the_same_ids() {
+    let mut producers = Producers::new();
+    let producer = |id, base_sequence| Producer { id, epoch: 0, base_sequence };
+    producers.remember(&org("owner"), &producer(0, 0), 1, 0, 5);
+    for id in 0..=PRODUCERS_PER_ORGANISATION_MAX as i64 {
+        producers.remember(&org("writer"), &producer(id, 0), 1, 0, 10);
+    }
+    assert_eq!(producers.check(&org("writer"), &producer(0, 9), 1), NEXT, "the longest silent");
+    assert_eq!(producers.check(&org("owner"), &producer(0, 9), 1), GAP, "another organisation's stays");
 }
 
 #[test]
