@@ -90,7 +90,7 @@ pub fn metadata_request(correlation: i32, topic: &str) -> Vec<u8> {
     request(api::METADATA, 1, correlation, &body)
 }
 
-/// A Fetch request, version 4, of one partition: at least one byte, within `wait_ms_max`.
+/// A Fetch request, version 10, of one partition: at least one byte, within `wait_ms_max`.
 pub fn fetch_request(correlation: i32, topic: &str, partition: i32, offset: i64, wait_ms_max: i32) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend((-1_i32).to_be_bytes()); // a consumer, not a replica
@@ -98,13 +98,18 @@ pub fn fetch_request(correlation: i32, topic: &str, partition: i32, offset: i64,
     body.extend(1_i32.to_be_bytes()); // min bytes
     body.extend(50_000_000_i32.to_be_bytes()); // max bytes
     body.push(0); // read uncommitted
+    body.extend(0_i32.to_be_bytes()); // no session
+    body.extend((-1_i32).to_be_bytes());
     body.extend(1_i32.to_be_bytes());
     put_string(&mut body, topic);
     body.extend(1_i32.to_be_bytes());
     body.extend(partition.to_be_bytes());
+    body.extend((-1_i32).to_be_bytes()); // leader epoch not known
     body.extend(offset.to_be_bytes());
+    body.extend((-1_i64).to_be_bytes()); // log start offset: a consumer has none
     body.extend(50_000_000_i32.to_be_bytes()); // max bytes of the partition
-    request(api::FETCH, 4, correlation, &body)
+    body.extend(0_i32.to_be_bytes()); // nothing forgotten
+    request(api::FETCH, 10, correlation, &body)
 }
 
 /// A Produce request, version 3, of one record batch to one partition.
@@ -151,22 +156,24 @@ pub fn record_batch(value: &[u8]) -> Vec<u8> {
     batch
 }
 
-/// The record batches of one partition from `offset` on, as they stand in a Fetch response of version 4.
-pub fn fetch_batches(broker: &str, topic: &str, partition: i32, offset: i64) -> Vec<u8> {
+/// The record batches of one partition from `offset` on, or the error code.
+pub fn fetch_batches(broker: &str, topic: &str, partition: i32, offset: i64) -> Result<Vec<u8>, i16> {
     let mut wire = Wire::connect(broker);
     wire.send(&fetch_request(1, topic, partition, offset, 5_000));
     let response = wire.receive().expect("a response to Fetch");
     let mut fields = Fields(&response);
     assert_eq!(fields.i32(), 1, "correlation id");
     fields.take(4); // throttle time
+    assert_eq!((fields.i16(), fields.i32()), (0, 0), "no error of the whole, no session");
     assert_eq!((fields.i32(), fields.string(), fields.i32(), fields.i32()), (1, topic.to_owned(), 1, partition));
-    assert_eq!(fields.i16(), 0, "error code of the partition");
-    fields.take(8 + 8); // high watermark, last stable offset
+    let error = fields.i16();
+    fields.take(8 + 8 + 8); // high watermark, last stable offset, log start offset
     for _ in 0..fields.i32().max(0) {
         fields.take(8 + 8); // aborted transactions
     }
-    let bytes = fields.i32();
-    fields.take(usize::try_from(bytes).expect("records")).to_vec()
+    let bytes = fields.i32().max(0);
+    let batches = fields.take(usize::try_from(bytes).expect("records")).to_vec();
+    if error == 0 { Ok(batches) } else { Err(error) }
 }
 
 /// The codec (attributes, low three bits) of each record batch.

@@ -68,7 +68,7 @@ fn every_codec_passes_untouched_and_none_is_silently_dropped() {
         });
         assert!(read == lines, "{codec}: {} bytes for {}", read.len(), lines.len());
 
-        let codecs = wire::codecs(&wire::fetch_batches(globex, &topic, 0, 0));
+        let codecs = wire::codecs(&wire::fetch_batches(globex, &topic, 0, 0).expect("batches"));
         assert!(codecs.contains(&number), "{codec} was sent, and the batches carry {codecs:?}");
     }
     network.terminate();

@@ -54,6 +54,7 @@ fn sled_deleted_at_one_node_then_at_all_loses_nothing() {
     network.terminate();
 
     data.delete("globex", "state");
+    data.delete("globex", "index");
     let network = data.start();
     assert_eq!(texts(&read_all(network.kafka("globex"), "orders", &[0], 200)), words(0..200));
     assert_eq!(read_in_group(&network, 50), words(50..100), "the group's offset survives");
@@ -63,6 +64,9 @@ fn sled_deleted_at_one_node_then_at_all_loses_nothing() {
 
     for organisation in ORGANISATIONS {
         data.delete(organisation, "state");
+    }
+    for trader in ["acme", "globex"] {
+        data.delete(trader, "index");
     }
     let network = data.start();
     for organisation in ["acme", "globex"] {
@@ -82,7 +86,7 @@ fn sled_full_of_noise_is_rebuilt() {
     assert!(create_topic(network.kafka("acme"), "orders", 1, &[]).is_ok());
     produce(network.kafka("acme"), "orders", &[], &records(0..20));
     network.terminate();
-    for file in data.files("acme", "state") {
+    for file in [data.files("acme", "state"), data.files("acme", "index")].concat() {
         let length = fs::metadata(&file).expect("a file").len();
         let noise: Vec<u8> = (0..length).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         fs::write(&file, noise).expect("a file of ours");

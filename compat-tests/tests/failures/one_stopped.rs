@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use waybill_compat_tests::librdkafka::{Record, create_topic, produce, read_all, texts};
 use waybill_compat_tests::network::{Data, Network, ORGANISATIONS};
-use waybill_compat_tests::wait::{LIMIT, eventually};
+use waybill_compat_tests::wait::eventually;
 
 const TRADERS: [(&str, &str); 2] = [("acme", "orders"), ("globex", "returns")];
 
@@ -13,10 +13,12 @@ fn record(text: &str) -> Record {
     Record { value: Some(text.as_bytes().to_vec()), ..Record::default() }
 }
 
-fn audit(network: &Network<'_>, organisation: &str, topic: &str) -> Option<Value> {
+/// A topic's story as this organisation's node tells it, one JSON document per line; nothing until it knows the topic.
+fn audit(network: &Network<'_>, organisation: &str, topic: &str) -> Option<Vec<Value>> {
     let node = network.http(organisation);
     let told = network.ask(&["audit", "--topic", topic, "--json", "--node", node]);
-    told.status.success().then(|| serde_json::from_str(&told.text()).expect("JSON"))
+    let parsed = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    told.status.success().then(|| told.text().lines().map(parsed).collect())
 }
 
 #[test]
@@ -58,9 +60,10 @@ fn each_node_stopped_in_turn_leaves_the_others_working() {
             assert_eq!(texts(&read_all(network.kafka(reader), topic, &[0], written[index].len())), written[index]);
         }
         eventually("all four ledgers agree", Duration::from_secs(60), || {
-            let told: Vec<Value> =
+            let told: Vec<Vec<Value>> =
                 ORGANISATIONS.iter().map(|organisation| audit(&network, organisation, topic)).collect::<Option<_>>()?;
-            told.iter().all(|story| *story == told[0]).then_some(())
+            let complete = told[0].len() == written[index].len();
+            (complete && told.iter().all(|story| *story == told[0])).then_some(())
         });
     }
     for stopped in ORGANISATIONS {
