@@ -17,7 +17,7 @@
 
 mod byzantine;
 pub mod keys;
-mod ledger;
+pub(crate) mod ledger;
 mod node;
 pub mod oracle;
 pub mod plan;

@@ -68,6 +68,8 @@ impl Plan {
             behaviours[index] = random.one_of(&faulty);
         }
         let calm = random.permille(150);
+        // Nodes and links come and go faster than views.
+        let storm = !calm && random.permille(400);
         let limits = Limits {
             window: random.one_of(&[1, 2, 4, 8]),
             body_envelopes: random.one_of(&[1, 3, 100]),
@@ -87,8 +89,8 @@ impl Plan {
             delay_us_max: random.one_of(&[500, 5_000, 50_000, 200_000]),
             disk_us_max: random.one_of(&[100, 1_000, 20_000]),
             execution_us_max: random.one_of(&[0, 500, 10_000]),
-            crashes: if calm { 0 } else { random.between(0, 6) },
-            partitions: if calm { 0 } else { random.between(0, 3) },
+            crashes: if calm { 0 } else { random.between(0, if storm { 30 } else { 6 }) },
+            partitions: if calm { 0 } else { random.between(0, if storm { 20 } else { 3 }) },
         }
     }
 

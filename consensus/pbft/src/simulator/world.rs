@@ -189,7 +189,7 @@ impl World {
             let at = self.random.between(0, faulty_us);
             let cut = self.random.between(1, (1 << self.plan.n) - 1);
             self.at(at, Event::Part { cut });
-            let down = self.random.between(100_000, 4_000_000);
+            let down = self.random.one_of(&[20_000, 300_000, 1_500_000, 4_000_000]);
             self.at(at + down, Event::Join);
         }
         self.at(faulty_us + 5_000_000, Event::Heal);
