@@ -29,8 +29,10 @@ use waybill_types::{ClusterId, Codec, LedgerId, Membership, NetworkId, NodeId, O
 
 /// A checkpoint falls at least at every so many blocks (the paper's K).
 pub const CHECKPOINT_INTERVAL: u64 = 128;
+/// Proposals under way at a time: fewer are larger, and each costs every replica its signatures and syncs.
+const WINDOW: u64 = 4;
 /// Memory that sled may use for its pages.
-const STATE_CACHE_BYTES: u64 = 64 << 20;
+const STATE_CACHE_BYTES: u64 = 8 << 20;
 
 /// What a node's consensus starts from.
 pub struct NodeParts {
@@ -456,7 +458,7 @@ impl Shared {
             origins: self.genesis.nodes.iter().map(|node| (node.id, node.key)).collect(),
             first_body,
             checkpoint_interval: CHECKPOINT_INTERVAL,
-            limits: pbft::Limits::default(),
+            limits: pbft::Limits { window: WINDOW, ..pbft::Limits::default() },
             timing: self.timing,
         };
         let handle = replica::start(ReplicaParts {

@@ -24,7 +24,7 @@ const SUBMISSIONS_MAX: usize = 16 << 10;
 /// The most transactions in one envelope.
 const ENVELOPE_TRANSACTIONS_MAX: usize = 1024;
 /// While so many of our envelopes are on their way, transactions gather for the next one: groups grow with the load.
-const ENVELOPES_OUTSTANDING_MAX: usize = 8;
+const ENVELOPES_OUTSTANDING_MAX: usize = 2;
 /// Derived state goes to sled when this much of it has gathered.
 const FLUSH_BYTES: usize = 4 << 20;
 /// How many events are taken before outputs are performed.
