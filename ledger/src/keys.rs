@@ -10,6 +10,7 @@
 //! | [`GLOBAL`] to `0x7f` | the global ledger's |
 //! | [`ORGANISATION`] and above | the organisation ledger's |
 
+use bytes::Bytes;
 use waybill_types::{Codec, Height, LedgerId, Offset, OrgId};
 
 /// The first byte of the global ledger's keys, and those up to `0x7f`.
@@ -21,12 +22,14 @@ pub const ORGANISATION: u8 = 0x80;
 /// deleted but with its ledger. The values are in `partition::rows`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key<'a> {
-    /// The state after the last block that is in sled: chain tip and contract. Overwritten by each flush.
+    /// Where the chain ends in sled. Overwritten by each flush; small, since a start reads those of all ledgers.
     Applied(LedgerId),
+    /// The contract's state there. Overwritten by each flush.
+    Contract(LedgerId),
     /// A block: its header, its body's position in the journal, its outcomes. Written once.
     Block(LedgerId, Height),
-    /// A batch, by its base offset. Written once.
-    Entry(LedgerId, Offset),
+    /// A run of batches, by the base offset of the first. Written once.
+    Entries(LedgerId, Offset),
     /// A tile of the Merkle tree: level and index. Rewritten until it is full.
     Tile(LedgerId, u8, u64),
     /// The first leaf of each block that has leaves; the value is the block's height. Written once.
@@ -37,22 +40,41 @@ pub enum Key<'a> {
     Delivered(LedgerId, Delivered<'a>),
 }
 
-/// An organisation's evidence for the aligned range of offsets `index * 2^level ..(index + 1) * 2^level`; the value is
-/// the index of the leaf.
-///
-/// Any range of offsets is the union of at most two such aligned ranges per level, and any offset lies in exactly one
-/// per level. So overlapping, repeated and unordered reports cost a bounded number of keys, and a look-up is one short
-/// scan per level, however the reports were cut.
+/// Evidence for a range of offsets, as `partition::deliveries` cuts and finds it; the value is the index of the leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered<'a> {
+    /// Whose evidence, and of what.
+    pub track: Track<'a>,
+    /// The binary tree's node that the range is kept at: nodes of a level have 2^level offsets.
+    pub level: u8,
+    /// The node's place in its level.
+    pub index: u64,
+    /// Which half of the node it is about.
+    pub half: Half,
+    /// How far the range reaches from the node's middle: its first offset on the left, its last on the right.
+    pub reach: u64,
+}
+
+/// One organisation's evidence of one kind. What one organisation says of another counts only where it may speak, so
+/// it is kept apart from what others say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Track<'a> {
     /// What kind of evidence.
     pub kind: DeliveryKind,
-    /// The aligned range's size is 2^level.
-    pub level: u8,
-    /// The aligned range's place among those of its level.
-    pub index: u64,
+    /// Who says so, if not the receiver itself.
+    pub by: Option<&'a OrgId>,
     /// The receiver.
     pub org: &'a OrgId,
+}
+
+/// A half of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Half {
+    /// The lower offsets.
+    Left = 0,
+    /// The upper offsets.
+    Right = 1,
 }
 
 /// The levels of evidence that a delivery leaves on the ledger.
@@ -71,16 +93,15 @@ pub enum DeliveryKind {
 mod kind {
     pub const APPLIED: u8 = 0x01;
     pub const BLOCK: u8 = 0x02;
-    pub const ENTRY: u8 = 0x03;
+    pub const ENTRIES: u8 = 0x03;
     pub const TILE: u8 = 0x04;
     pub const BLOCK_OF_LEAF: u8 = 0x05;
     pub const CERTIFICATE: u8 = 0x06;
     pub const DELIVERED: u8 = 0x07;
-    pub const ALL: [u8; 7] = [APPLIED, BLOCK, ENTRY, TILE, BLOCK_OF_LEAF, CERTIFICATE, DELIVERED];
+    pub const CONTRACT: u8 = 0x08;
+    /// The first is what makes the others count: it is deleted first.
+    pub const ALL: [u8; 8] = [APPLIED, BLOCK, ENTRIES, TILE, BLOCK_OF_LEAF, CERTIFICATE, DELIVERED, CONTRACT];
 }
-
-/// The byte of the kind, and a ledger.
-const PREFIX_BYTES: usize = 21;
 
 impl Key<'_> {
     /// The key's bytes.
@@ -88,7 +109,8 @@ impl Key<'_> {
         match self {
             Key::Applied(ledger) => start(kind::APPLIED, *ledger),
             Key::Block(ledger, height) => numbered(kind::BLOCK, *ledger, *height),
-            Key::Entry(ledger, offset) => numbered(kind::ENTRY, *ledger, *offset as u64),
+            Key::Contract(ledger) => start(kind::CONTRACT, *ledger),
+            Key::Entries(ledger, offset) => numbered(kind::ENTRIES, *ledger, *offset as u64),
             Key::Tile(ledger, level, index) => {
                 let mut key = start(kind::TILE, *ledger);
                 key.push(*level);
@@ -98,27 +120,63 @@ impl Key<'_> {
             Key::BlockOfLeaf(ledger, leaf) => numbered(kind::BLOCK_OF_LEAF, *ledger, *leaf),
             Key::Certificate(ledger, height) => numbered(kind::CERTIFICATE, *ledger, *height),
             Key::Delivered(ledger, delivered) => {
-                let mut key = delivered_prefix(*ledger, delivered.kind, delivered.level, delivered.index);
-                key.extend_from_slice(delivered.org.as_str().as_bytes());
+                let mut key = delivered.half_prefix(*ledger);
+                delivered.reach.encode(&mut key);
                 key
             }
         }
     }
 }
 
-/// What all keys of one aligned range's evidence start with; the organisation follows.
-pub fn delivered_prefix(ledger: LedgerId, kind: DeliveryKind, level: u8, index: u64) -> Vec<u8> {
+impl Delivered<'_> {
+    /// What all evidence of one track for one half of a node starts with; the reach follows.
+    pub fn half_prefix(&self, ledger: LedgerId) -> Vec<u8> {
+        let mut key = self.track.prefix(ledger);
+        key.push(self.level);
+        self.index.encode(&mut key);
+        key.push(self.half as u8);
+        key
+    }
+}
+
+impl Track<'_> {
+    /// What all evidence of the track starts with.
+    pub fn prefix(&self, ledger: LedgerId) -> Vec<u8> {
+        let mut key = tracks_prefix(ledger, self.kind, self.by);
+        push_org(Some(self.org), &mut key);
+        key
+    }
+}
+
+/// What all evidence of one kind that `by` gives starts with; the receiver follows, see [`receiver_in`].
+pub fn tracks_prefix(ledger: LedgerId, kind: DeliveryKind, by: Option<&OrgId>) -> Vec<u8> {
     let mut key = start(kind::DELIVERED, ledger);
     key.push(kind as u8);
-    key.push(level);
-    index.encode(&mut key);
+    push_org(by, &mut key);
     key
 }
 
-/// The organisation at the end of a [`Key::Delivered`].
-pub fn delivered_org(key: &[u8]) -> Option<OrgId> {
-    let org = key.get(PREFIX_BYTES + 2 + 8..)?;
-    OrgId::new(std::str::from_utf8(org).ok()?).ok()
+/// The receiver in a [`Key::Delivered`] that starts with `tracks_prefix`.
+pub fn receiver_in(key: &[u8], tracks_prefix: &[u8]) -> Option<OrgId> {
+    let (length, rest) = key.strip_prefix(tracks_prefix)?.split_first()?;
+    OrgId::new(std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?).ok()
+}
+
+/// An organisation's name has at most 63 bytes; a length of 0 says that there is none.
+fn push_org(org: Option<&OrgId>, key: &mut Vec<u8>) {
+    let name = org.map_or("", OrgId::as_str);
+    key.push(name.len() as u8);
+    key.extend_from_slice(name.as_bytes());
+}
+
+/// What the keys [`Key::Applied`] of all ledgers start with.
+pub fn applied_prefix() -> [u8; 1] {
+    [kind::APPLIED]
+}
+
+/// The ledger of a [`Key::Applied`].
+pub fn applied_ledger(key: &[u8]) -> Option<LedgerId> {
+    LedgerId::from_bytes(&Bytes::copy_from_slice(key.strip_prefix(&applied_prefix())?)).ok()
 }
 
 /// The number at the end of a key that ends with one.
@@ -155,9 +213,9 @@ mod tests {
     #[test]
     fn keys_of_a_kind_ascend_with_their_numbers_and_stay_within_their_ledger() {
         let offsets = [0, 1, 255, 256, 1 << 40];
-        let keys: Vec<_> = offsets.iter().map(|offset| Key::Entry(LEDGER, *offset).encode()).collect();
+        let keys: Vec<_> = offsets.iter().map(|offset| Key::Entries(LEDGER, *offset).encode()).collect();
         assert!(keys.is_sorted_by(|left, right| left < right));
-        let next = Key::Entry(LedgerId { partition: 3, ..LEDGER }, 0).encode();
+        let next = Key::Entries(LedgerId { partition: 3, ..LEDGER }, 0).encode();
         assert!(keys.iter().all(|key| *key < next));
         assert_eq!(
             keys.iter().map(|key| trailing_number(key)).collect::<Option<Vec<_>>>().unwrap(),
@@ -167,12 +225,14 @@ mod tests {
 
     #[test]
     fn every_kind_is_found_by_a_prefix_of_its_ledger_and_lies_below_the_global_ledger() {
-        let org = OrgId::new("acme").unwrap();
-        let delivered = Delivered { kind: DeliveryKind::Received, level: 3, index: 9, org: &org };
+        let (org, sender) = (OrgId::new("acme").unwrap(), OrgId::new("globex").unwrap());
+        let track = Track { kind: DeliveryKind::Retrieved, by: Some(&sender), org: &org };
+        let delivered = Delivered { track, level: 3, index: 9, half: Half::Right, reach: 77 };
         let keys = [
             Key::Applied(LEDGER),
+            Key::Contract(LEDGER),
             Key::Block(LEDGER, 1),
-            Key::Entry(LEDGER, 1),
+            Key::Entries(LEDGER, 1),
             Key::Tile(LEDGER, 1, 1),
             Key::BlockOfLeaf(LEDGER, 1),
             Key::Certificate(LEDGER, 1),
@@ -183,6 +243,12 @@ mod tests {
             assert!(prefixes(LEDGER).any(|prefix| bytes.starts_with(&prefix)), "{key:?}");
             assert!(bytes[0] < GLOBAL);
         }
-        assert_eq!(delivered_org(&keys[6].encode()), Some(org));
+        assert_eq!(applied_ledger(&keys[0].encode()), Some(LEDGER));
+        assert_eq!(applied_ledger(&keys[1].encode()), None);
+        let key = keys[7].encode();
+        assert_eq!((trailing_number(&key), key.starts_with(&delivered.half_prefix(LEDGER))), (Some(77), true));
+        let tracks = tracks_prefix(LEDGER, DeliveryKind::Retrieved, Some(&sender));
+        assert_eq!(receiver_in(&key, &tracks), Some(org));
+        assert_eq!(receiver_in(&key, &tracks_prefix(LEDGER, DeliveryKind::Retrieved, None)), None);
     }
 }

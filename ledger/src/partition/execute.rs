@@ -108,7 +108,7 @@ impl<'a> Executing<'a> {
     fn note(&mut self, leaf_index: u64, leaf: Leaf, origin: &EnvelopeHeader) {
         let (height, outcome) = (leaf.height, leaf.outcome);
         let org = || self.contract.org_of(origin.origin).cloned();
-        let (kind, receiver, first, last) = match (leaf.transaction, outcome) {
+        let (kind, by, receiver, first, last) = match (leaf.transaction, outcome) {
             (Transaction::Send(send), Outcome::Appended { base_offset }) => {
                 let Some(sender) = org() else { return };
                 let entry = Entry {
@@ -128,19 +128,19 @@ impl<'a> Executing<'a> {
                 return;
             }
             (Transaction::Retrieve(retrieve), Outcome::Recorded) => {
-                (DeliveryKind::Retrieved, Some(retrieve.receiver), retrieve.first, retrieve.last)
+                (DeliveryKind::Retrieved, org(), Some(retrieve.receiver), retrieve.first, retrieve.last)
             }
             (Transaction::Receive(receive), Outcome::Recorded) => {
-                (DeliveryKind::Received, org(), receive.first, receive.last)
+                (DeliveryKind::Received, None, org(), receive.first, receive.last)
             }
             // Only the offsets that no group of the organisation had passed before: the first evidence counts.
             (Transaction::Commit(commit), Outcome::Recorded) if commit.offset > self.committed_before => {
-                (DeliveryKind::Committed, org(), self.committed_before, commit.offset - 1)
+                (DeliveryKind::Committed, None, org(), self.committed_before, commit.offset - 1)
             }
             _ => return,
         };
         if let Some(org) = receiver {
-            self.executed.deliveries.push(Delivery { kind, org, first, last, height, leaf_index });
+            self.executed.deliveries.push(Delivery { kind, by, org, first, last, height, leaf_index });
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The way of executed blocks into sled: taken by the partition's task, written by another thread, then dropped from
 //! memory by the partition's task.
 
-use super::deliveries::aligned_ranges;
+use super::deliveries::new_rows;
 use super::overlay::{BlockRecord, Delivery};
-use super::rows::{AppliedRow, TimedEntry, tile_row};
-use crate::keys::{Delivered, Key};
+use super::rows::{AppliedRow, ENTRIES_PER_ROW, TimedEntry, entries_row, tile_row};
+use crate::keys::Key;
 use crate::tiles::TileId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use waybill_types::{Certificate, Codec, Digest, Height, LedgerId};
 
@@ -64,8 +63,10 @@ impl Flush {
                 put(Key::BlockOfLeaf(self.ledger, block.row.first_leaf()), &height.to_be_bytes());
             }
         }
-        for timed in &self.entries {
-            put(Key::Entry(self.ledger, timed.entry.base_offset), &timed.to_row());
+        for run in self.entries.chunks(ENTRIES_PER_ROW) {
+            if let Some(first) = run.first() {
+                put(Key::Entries(self.ledger, first.entry.base_offset), &entries_row(run));
+            }
         }
         for (tile, hashes) in &self.tiles {
             put(Key::Tile(self.ledger, tile.level, tile.index), &tile_row(hashes));
@@ -74,24 +75,10 @@ impl Flush {
             put(Key::Certificate(self.ledger, certificate.checkpoint.height), &certificate.to_bytes());
         }
         put(Key::Applied(self.ledger), &self.applied.to_bytes());
-        for (key, leaf_index) in self.delivered()? {
+        put(Key::Contract(self.ledger), &self.applied.contract.to_bytes());
+        for (key, leaf_index) in new_rows(&self.db, self.ledger, &self.deliveries)? {
             batch.insert(key, &leaf_index.to_be_bytes());
         }
         Ok(batch)
-    }
-
-    /// The evidence that is the first of its range: in this flush, and in sled.
-    fn delivered(&self) -> Result<BTreeMap<Vec<u8>, u64>, sled::Error> {
-        let mut first = BTreeMap::new();
-        for delivery in &self.deliveries {
-            for (level, index) in aligned_ranges(delivery.first, delivery.last) {
-                let delivered = Delivered { kind: delivery.kind, level, index, org: &delivery.org };
-                let key = Key::Delivered(self.ledger, delivered).encode();
-                if !first.contains_key(&key) && !self.db.contains_key(&key)? {
-                    first.insert(key, delivery.leaf_index);
-                }
-            }
-        }
-        Ok(first)
     }
 }

@@ -14,8 +14,8 @@
 //!
 //! # Recovery
 //! [`Partition::open`] takes the state of the last flush from sled, or an empty one. The shell then applies the
-//! journal's bodies above [`executed_height`](Partition::executed_height) again. So sled may be old, or deleted
-//! ([`forget`]): the same blocks come out.
+//! journal's bodies above [`executed_height`](Partition::executed_height) again, and may skip those below while it
+//! scans the journal ([`applied_heights`]). So sled may be old, or deleted ([`forget`]): the same blocks come out.
 
 mod chain;
 mod deliveries;
@@ -38,7 +38,7 @@ pub use flush::{Flush, Flushed};
 pub use reader::{Reader, SignedLeaf};
 pub use verify::{Verified, VerifiedBlock, verify_range};
 
-use crate::contract::{Contract, SystemState};
+use crate::contract::{Contract, Snapshot, SystemState};
 use crate::journal::Position;
 use crate::keys::{self, Key};
 use crate::tiles::{self, MemoryTiles};
@@ -47,7 +47,7 @@ use execute::Executing;
 use overlay::{BlockRecord, Overlay};
 use parking_lot::RwLock;
 use reader::Shared;
-use rows::{AppliedRow, BlockRow, tile_hashes};
+use rows::{AppliedRow, BlockRow, applied_tip, tile_hashes};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use waybill_types::transaction::Config;
@@ -355,6 +355,23 @@ pub fn forget(db: &sled::Tree, ledger: LedgerId) -> Result<(), sled::Error> {
     Ok(())
 }
 
+/// How far sled has each ledger, in the order of ledgers: the journal's records of blocks up to there need not be
+/// remembered while it is scanned. Reads one small row per ledger.
+///
+/// A ledger that is missing here is not in sled, or was written by another version, and [`Partition::open`] starts it
+/// empty. One that turns out to be damaged when it is opened must be [forgotten](forget), and its records be found by
+/// another scan.
+pub fn applied_heights(db: &sled::Tree) -> Result<Vec<(LedgerId, Height)>, sled::Error> {
+    let mut heights = Vec::new();
+    for row in db.scan_prefix(keys::applied_prefix()) {
+        let (key, row) = row?;
+        if let (Some(ledger), Some(Ok((tip, _)))) = (keys::applied_ledger(&key), applied_tip(&row)) {
+            heights.push((ledger, tip.height));
+        }
+    }
+    Ok(heights)
+}
+
 fn load(
     db: &sled::Tree,
     network: NetworkId,
@@ -362,12 +379,20 @@ fn load(
     cluster: ClusterId,
 ) -> Result<Option<AppliedRow>, OpenError> {
     let Some(row) = db.get(Key::Applied(ledger).encode())? else { return Ok(None) };
-    let row = AppliedRow::from_bytes(&Bytes::copy_from_slice(&row));
-    let row = row.map_err(|_| OpenError::Corrupt("the state does not decode"))?;
-    if (row.tip.network, row.tip.ledger, row.tip.cluster) != (network, ledger, cluster) {
+    let Some(row) = applied_tip(&row) else {
+        tracing::info!(%ledger, "the derived state is of another version, and is built anew");
+        forget(db, ledger)?;
+        return Ok(None);
+    };
+    let (tip, max_timestamp_ms) = row.map_err(|_| OpenError::Corrupt("the chain's end does not decode"))?;
+    if (tip.network, tip.ledger, tip.cluster) != (network, ledger, cluster) {
         return Err(OpenError::OtherCluster);
     }
-    Ok(Some(row))
+    let contract =
+        db.get(Key::Contract(ledger).encode())?.ok_or(OpenError::Corrupt("the contract's state is missing"))?;
+    let contract = Snapshot::from_bytes(&Bytes::copy_from_slice(&contract));
+    let contract = contract.map_err(|_| OpenError::Corrupt("the contract's state does not decode"))?;
+    Ok(Some(AppliedRow { tip, max_timestamp_ms, contract }))
 }
 
 /// The tiles that the tree goes on growing from.

@@ -4,7 +4,7 @@
 //! row here finds it there.
 
 use super::rows::{BlockRow, TimedEntry};
-use crate::keys::DeliveryKind;
+use crate::keys::{DeliveryKind, Track};
 use crate::tiles::MemoryTiles;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ const RECENT_ENTRIES: usize = 256;
 /// What an entry takes in memory, about.
 const ENTRY_BYTES: usize = 320;
 /// What a delivery takes in memory, about.
-const DELIVERY_BYTES: usize = 64;
+const DELIVERY_BYTES: usize = 96;
 /// What a block takes in memory beside its body and outcomes, about.
 const BLOCK_BYTES: usize = 320;
 
@@ -53,11 +53,19 @@ pub(super) struct BlockRecord {
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     pub kind: DeliveryKind,
+    /// Who says so, if not the receiver itself.
+    pub by: Option<OrgId>,
     pub org: OrgId,
     pub first: Offset,
     pub last: Offset,
     pub height: Height,
     pub leaf_index: u64,
+}
+
+impl Delivery {
+    pub fn track(&self) -> Track<'_> {
+        Track { kind: self.kind, by: self.by.as_ref(), org: &self.org }
+    }
 }
 
 impl Overlay {

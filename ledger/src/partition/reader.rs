@@ -1,9 +1,9 @@
 //! Reads a partition's ledger: a cheap clone for gateways, connectors, the anchor and receipts.
 
-use super::deliveries::ranges_of;
+use super::deliveries;
 use super::error::{BodyError, ReadError};
 use super::overlay::{BlockRecord, Overlay};
-use super::rows::{BlockRow, TimedEntry, tile_hashes};
+use super::rows::{BlockRow, TimedEntry, row_entries, tile_hashes};
 use super::verify::leaves_of;
 use super::{BodySource, Entry, decode_body};
 use crate::keys::{self, DeliveryKind, Key};
@@ -189,28 +189,41 @@ impl Reader {
                 return Ok(overlay.entries.get(place).cloned());
             }
         }
-        let first = Key::Entry(self.shared.ledger, 0).encode();
-        let last = Key::Entry(self.shared.ledger, offset).encode();
+        let row = self.stored_run(offset)?;
+        Ok(row.into_iter().flatten().find(|timed| timed.entry.last_offset() >= offset))
+    }
+
+    /// The run of batches in sled that begins at `offset`, or with the last batch before it.
+    fn stored_run(&self, offset: Offset) -> Result<Option<Vec<TimedEntry>>, ReadError> {
+        let first = Key::Entries(self.shared.ledger, 0).encode();
+        let last = Key::Entries(self.shared.ledger, offset).encode();
         let row = self.shared.db.range(first..=last).next_back().transpose()?;
-        row.map(|(key, row)| self.parse_entry(&key, &row)).transpose()
+        row.map(|(key, row)| self.parse_run(&key, &row)).transpose()
     }
 
     fn stored_entries(&self, from: Offset, wanted: usize, entries: &mut Vec<Arc<Entry>>) -> Result<(), ReadError> {
-        let Some(first) = self.timed_entry_at(from)? else { return Ok(()) };
-        let start = Key::Entry(self.shared.ledger, first.entry.base_offset).encode();
-        let end = Key::Entry(self.shared.ledger, Offset::MAX).encode();
-        for row in self.shared.db.range(start..=end).take(wanted) {
+        let Some(first) = self.stored_run(from)? else { return Ok(()) };
+        let start = first.first().map_or(from, |timed| timed.entry.base_offset);
+        let start = Key::Entries(self.shared.ledger, start).encode();
+        let end = Key::Entries(self.shared.ledger, Offset::MAX).encode();
+        let full = entries.len() + wanted;
+        for row in self.shared.db.range(start..=end) {
             let (key, row) = row?;
-            entries.push(self.parse_entry(&key, &row)?.entry);
+            let run = self.parse_run(&key, &row)?.into_iter().map(|timed| timed.entry);
+            entries.extend(run.filter(|entry| entry.last_offset() >= from));
+            if entries.len() >= full {
+                break;
+            }
         }
+        entries.truncate(full);
         Ok(())
     }
 
-    fn parse_entry(&self, key: &[u8], row: &[u8]) -> Result<TimedEntry, ReadError> {
-        let offset = keys::trailing_number(key).and_then(|number| Offset::try_from(number).ok());
-        let offset = offset.ok_or(ReadError::Corrupt("the key of an entry"))?;
+    fn parse_run(&self, key: &[u8], row: &[u8]) -> Result<Vec<TimedEntry>, ReadError> {
+        let first = keys::trailing_number(key).and_then(|number| Offset::try_from(number).ok());
+        let first = first.ok_or(ReadError::Corrupt("the key of a run of batches"))?;
         let row = Bytes::copy_from_slice(row);
-        TimedEntry::from_row(self.shared.ledger, offset, &row).map_err(|_| ReadError::Corrupt("an entry"))
+        row_entries(self.shared.ledger, first, &row).map_err(|_| ReadError::Corrupt("a run of batches"))
     }
 }
 
@@ -355,47 +368,51 @@ impl Reader {
 
 /// What was delivered: for each organisation the leaf that first proves it.
 impl Reader {
-    /// To whom the batch at `offset` was served, by the sender's word ([`Retrieve`](waybill_types::transaction::Retrieve)).
+    /// To whom the batch at `offset` was served, by its sender's word ([`Retrieve`](waybill_types::transaction::Retrieve)):
+    /// what others say of somebody else's batch does not count.
     pub fn retrieves(&self, offset: Offset) -> Result<BTreeMap<OrgId, u64>, ReadError> {
-        self.delivered(DeliveryKind::Retrieved, offset)
+        match self.entry_at(offset)?.filter(|entry| entry.base_offset <= offset) {
+            Some(entry) => self.delivered(DeliveryKind::Retrieved, Some(&entry.sender), offset),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// Who has verified and stored the batch at `offset` ([`Receive`](waybill_types::transaction::Receive)).
     pub fn receives(&self, offset: Offset) -> Result<BTreeMap<OrgId, u64>, ReadError> {
-        self.delivered(DeliveryKind::Received, offset)
+        self.delivered(DeliveryKind::Received, None, offset)
     }
 
     /// Which organisation's groups have passed `offset` ([`Commit`](waybill_types::transaction::Commit)): the first
     /// commit, by any group of the organisation, of a higher offset.
     pub fn commits(&self, offset: Offset) -> Result<BTreeMap<OrgId, u64>, ReadError> {
-        self.delivered(DeliveryKind::Committed, offset)
+        self.delivered(DeliveryKind::Committed, None, offset)
     }
 
-    fn delivered(&self, kind: DeliveryKind, offset: Offset) -> Result<BTreeMap<OrgId, u64>, ReadError> {
+    fn delivered(
+        &self,
+        kind: DeliveryKind,
+        by: Option<&OrgId>,
+        offset: Offset,
+    ) -> Result<BTreeMap<OrgId, u64>, ReadError> {
         let mut leaves = BTreeMap::new();
-        let mut note = |org: OrgId, leaf_index: u64| {
-            let first = leaves.entry(org).or_insert(leaf_index);
-            *first = leaf_index.min(*first);
-        };
         let end = {
             let overlay = self.shared.overlay.read();
             if !(0..overlay.next_offset).contains(&offset) {
                 return Ok(leaves);
             }
             let covers = |delivery: &&super::overlay::Delivery| {
-                delivery.kind == kind && (delivery.first..=delivery.last).contains(&offset)
+                (delivery.kind, delivery.by.as_ref()) == (kind, by)
+                    && (delivery.first..=delivery.last).contains(&offset)
             };
-            overlay.deliveries.iter().filter(covers).for_each(|found| note(found.org.clone(), found.leaf_index));
+            for found in overlay.deliveries.iter().filter(covers) {
+                // In the order of their leaves: the first counts.
+                leaves.entry(found.org.clone()).or_insert(found.leaf_index);
+            }
             overlay.next_offset
         };
-        for (level, index) in ranges_of(offset, end) {
-            let prefix = keys::delivered_prefix(self.shared.ledger, kind, level, index);
-            for row in self.shared.db.scan_prefix(prefix) {
-                let (key, leaf_index) = row?;
-                let org = keys::delivered_org(&key).ok_or(ReadError::Corrupt("the key of a delivery"))?;
-                note(org, keys::trailing_number(&leaf_index).ok_or(ReadError::Corrupt("a delivery"))?);
-            }
-        }
+        // What is in sled is older than what is in memory.
+        let stored = deliveries::stored(&self.shared.db, self.shared.ledger, (kind, by), offset as u64, end as u64)?;
+        leaves.extend(stored.ok_or(ReadError::Corrupt("a delivery"))?);
         Ok(leaves)
     }
 }

@@ -5,15 +5,15 @@ use crate::contract::Snapshot;
 use crate::journal::Position;
 use bytes::Bytes;
 use std::sync::Arc;
-use waybill_types::transaction::Send;
-use waybill_types::{
-    Codec, DecodeError, Digest, Header, Height, LedgerId, NodeId, Offset, OrgId, Outcome, codec::Reader, codec_struct,
-};
+use waybill_types::{Codec, DecodeError, Digest, Header, LedgerId, Offset, Outcome, codec::Reader, codec_struct};
 
 /// Changes with every change of a row; what another version wrote is rebuilt from the journal.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// How many batches are in one row at most: a row costs far more than a batch in it.
+pub(super) const ENTRIES_PER_ROW: usize = if cfg!(test) { 3 } else { 64 };
 
-/// The value of [`Key::Applied`](crate::keys::Key::Applied).
+/// The state at a height, for [`Key::Applied`](crate::keys::Key::Applied) and
+/// [`Key::Contract`](crate::keys::Key::Contract). The encoding is that of the first, which tells where the second stands.
 #[derive(Clone, Debug)]
 pub(super) struct AppliedRow {
     pub tip: Tip,
@@ -22,24 +22,19 @@ pub(super) struct AppliedRow {
     pub contract: Snapshot,
 }
 
-impl Codec for AppliedRow {
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.push(FORMAT);
-        self.tip.encode(out);
-        self.max_timestamp_ms.encode(out);
-        self.contract.encode(out);
+impl AppliedRow {
+    pub fn to_bytes(&self) -> Bytes {
+        let mut out = vec![FORMAT];
+        self.tip.encode(&mut out);
+        self.max_timestamp_ms.encode(&mut out);
+        out.into()
     }
-    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        match u8::decode(input)? {
-            FORMAT => {}
-            other => return Err(DecodeError::UnknownTag(other)),
-        }
-        Ok(AppliedRow {
-            tip: Codec::decode(input)?,
-            max_timestamp_ms: Codec::decode(input)?,
-            contract: Codec::decode(input)?,
-        })
-    }
+}
+
+/// Where a chain ends in sled, and the largest timestamp of all batches; none if another version wrote it.
+pub(super) fn applied_tip(row: &[u8]) -> Option<Result<(Tip, i64), DecodeError>> {
+    let row = row.strip_prefix(&[FORMAT])?;
+    Some(Codec::from_bytes(&Bytes::copy_from_slice(row)))
 }
 
 /// The value of [`Key::Block`](crate::keys::Key::Block).
@@ -75,50 +70,50 @@ pub(super) struct TimedEntry {
     pub max_so_far_ms: i64,
 }
 
-/// The value of [`Key::Entry`](crate::keys::Key::Entry); ledger and base offset are in the key.
-struct EntryRow {
-    height: Height,
-    leaf_index: u64,
-    time_ms: u64,
-    log_append_time: bool,
-    sender: OrgId,
-    origin: NodeId,
-    send: Send,
-    max_so_far_ms: i64,
-}
-codec_struct!(EntryRow { height, leaf_index, time_ms, log_append_time, sender, origin, send, max_so_far_ms });
-
-impl TimedEntry {
-    pub fn to_row(&self) -> Bytes {
-        let entry = &*self.entry;
-        EntryRow {
-            height: entry.height,
-            leaf_index: entry.leaf_index,
-            time_ms: entry.time_ms,
-            log_append_time: entry.log_append_time,
-            sender: entry.sender.clone(),
-            origin: entry.origin,
-            send: entry.send.clone(),
-            max_so_far_ms: self.max_so_far_ms,
-        }
-        .to_bytes()
+/// The value of [`Key::Entries`](crate::keys::Key::Entries): batches that follow each other. Ledger and base offset of
+/// the first are in the key.
+pub(super) fn entries_row(run: &[TimedEntry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160 * run.len());
+    (run.len() as u32).encode(&mut out);
+    for TimedEntry { entry, max_so_far_ms } in run {
+        let Entry { height, leaf_index, time_ms, log_append_time, sender, origin, send, .. } = &**entry;
+        height.encode(&mut out);
+        leaf_index.encode(&mut out);
+        time_ms.encode(&mut out);
+        log_append_time.encode(&mut out);
+        sender.encode(&mut out);
+        origin.encode(&mut out);
+        send.encode(&mut out);
+        max_so_far_ms.encode(&mut out);
     }
+    out
+}
 
-    pub fn from_row(ledger: LedgerId, base_offset: Offset, row: &Bytes) -> Result<Self, DecodeError> {
-        let row = EntryRow::from_bytes(row)?;
+/// The batches of a row, in order; at least one.
+pub(super) fn row_entries(ledger: LedgerId, first: Offset, row: &Bytes) -> Result<Vec<TimedEntry>, DecodeError> {
+    let mut input = Reader::new(row.clone());
+    let count = u32::decode(&mut input)? as usize;
+    if !(1..=ENTRIES_PER_ROW).contains(&count) {
+        return Err(DecodeError::Invalid("a row of batches has none, or too many"));
+    }
+    let (mut entries, mut base_offset) = (Vec::with_capacity(count), first);
+    for _ in 0..count {
         let entry = Entry {
             ledger,
             base_offset,
-            height: row.height,
-            leaf_index: row.leaf_index,
-            time_ms: row.time_ms,
-            log_append_time: row.log_append_time,
-            sender: row.sender,
-            origin: row.origin,
-            send: row.send,
+            height: Codec::decode(&mut input)?,
+            leaf_index: Codec::decode(&mut input)?,
+            time_ms: Codec::decode(&mut input)?,
+            log_append_time: Codec::decode(&mut input)?,
+            sender: Codec::decode(&mut input)?,
+            origin: Codec::decode(&mut input)?,
+            send: Codec::decode(&mut input)?,
         };
-        Ok(TimedEntry { entry: Arc::new(entry), max_so_far_ms: row.max_so_far_ms })
+        base_offset = entry.last_offset().saturating_add(1);
+        entries.push(TimedEntry { entry: Arc::new(entry), max_so_far_ms: Codec::decode(&mut input)? });
     }
+    input.finish()?;
+    Ok(entries)
 }
 
 /// A tile's row is its hashes, one after the other, as `tlog-tiles` serves them.

@@ -1,7 +1,7 @@
 //! The stories of one partition: blocks and their outcomes, what is read back, flushes and recovery, verification.
 
 mod applying;
-mod fixture;
+pub(super) mod fixture;
 mod golden;
 mod reading;
 mod recovery;

@@ -223,21 +223,24 @@ proptest! {
     fn deliveries_are_those_of_a_plain_list(reports in reports()) {
         let (mut replica, mut bodies) = (Replica::started(), Bodies::default());
         replica.execute(&mut bodies, OWNER, vec![send(OWNER, 100)]);
+        replica.execute(&mut bodies, WRITER, vec![send(WRITER, 1)]);
         let mut model: [BTreeMap<(i64, &str), u64>; 3] = Default::default();
         for (by_owner, one, other, flush) in reports {
             let (first, last) = (one.min(other), one.max(other));
             let (node, name) = if by_owner { (OWNER, "owner") } else { (READER, "reader") };
             let leaf = replica.reader.tree_size();
             let transactions = vec![receive(first, last), commit(last)];
-            let body = bodies.body(true, vec![(node, transactions), (OWNER, vec![retrieve(name, first, last)])]);
+            // The writer says first what only the owner, who sent these, can say.
+            let retrieve = |node| (node, vec![retrieve(name, first, last)]);
+            let body = bodies.body(true, vec![retrieve(WRITER), (node, transactions), retrieve(OWNER)]);
             let applied = replica.apply(body);
-            prop_assert_eq!(&applied.outcomes, &[Outcome::Recorded; 3]);
+            prop_assert_eq!(&applied.outcomes, &[Outcome::Recorded; 4]);
             for offset in first..=last {
-                model[1].entry((offset, name)).or_insert(leaf);
-                model[0].entry((offset, name)).or_insert(leaf + 2);
+                model[1].entry((offset, name)).or_insert(leaf + 1);
+                model[0].entry((offset, name)).or_insert(leaf + 3);
             }
             for offset in 0..last {
-                model[2].entry((offset, name)).or_insert(leaf + 1);
+                model[2].entry((offset, name)).or_insert(leaf + 2);
             }
             if flush {
                 replica.partition.certified(&certificate(applied.checkpoint.unwrap())).unwrap();

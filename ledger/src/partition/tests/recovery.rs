@@ -1,6 +1,6 @@
 //! Flushes, restarts, and a database that was lost or is old: the same chain comes out.
 
-use super::super::{OpenError, Partition, Reader, forget};
+use super::super::{OpenError, Partition, Reader, applied_heights, forget};
 use super::fixture::*;
 use crate::keys::{self, Key};
 use proptest::prelude::*;
@@ -121,7 +121,7 @@ fn nothing_above_the_stable_height_is_written() {
     assert_eq!(replica.reader.executed_height(), 11);
     let stored = |key: Key| replica.db.contains_key(key.encode()).unwrap();
     assert!(stored(Key::Block(LEDGER, 5)) && !stored(Key::Block(LEDGER, 6)));
-    assert!(stored(Key::Entry(LEDGER, 11)) && !stored(Key::Entry(LEDGER, 12)));
+    assert!(stored(Key::Entries(LEDGER, 0)) && !stored(Key::Entries(LEDGER, 12)));
     assert!(stored(Key::Certificate(LEDGER, 5)));
     let tile = replica.db.get(Key::Tile(LEDGER, 0, 0).encode()).unwrap().unwrap();
     assert_eq!(tile.len(), 9 * 32, "the configuration and eight batches");
@@ -157,6 +157,55 @@ fn a_forgotten_ledger_is_empty_and_its_neighbours_are_not() {
 }
 
 #[test]
+fn a_start_learns_how_far_sled_is_and_replays_from_there() {
+    let (mut replica, checkpoints) = ten_blocks();
+    assert_eq!(applied_heights(&replica.db).unwrap(), []);
+    let expected = story(&replica);
+    for checkpoint in checkpoints {
+        let height = checkpoint.height;
+        replica.partition.certified(&certificate(checkpoint)).unwrap();
+        replica.flush();
+        assert_eq!(applied_heights(&replica.db).unwrap(), [(LEDGER, height)]);
+        let mut reopened = Replica::open(copy(&replica.db), replica.journal.clone());
+        assert_eq!(reopened.partition.executed_height(), height);
+        reopened.recover();
+        assert_eq!(story(&reopened), expected, "from height {height}");
+    }
+}
+
+#[test]
+fn heights_are_those_of_the_ledgers_that_would_open() {
+    let (mut replica, checkpoints) = ten_blocks();
+    replica.partition.certified(&certificate(checkpoints[9].clone())).unwrap();
+    replica.flush();
+    let row = replica.db.get(Key::Applied(LEDGER).encode()).unwrap().unwrap();
+    let other = |partition| LedgerId { partition, ..LEDGER };
+    let put = |ledger, row: &[u8]| drop(replica.db.insert(Key::Applied(ledger).encode(), row).unwrap());
+    put(LedgerId::SYSTEM, &row);
+    put(other(1), &[&[255][..], &row[1..]].concat());
+    put(other(2), &row[..row.len() - 1]);
+    put(other(3), &[]);
+    assert_eq!(applied_heights(&replica.db).unwrap(), [(LEDGER, 11), (LedgerId::SYSTEM, 11)]);
+}
+
+#[test]
+fn what_another_version_wrote_is_built_anew() {
+    let (mut replica, checkpoints) = ten_blocks();
+    let expected = story(&replica);
+    replica.partition.certified(&certificate(checkpoints[9].clone())).unwrap();
+    replica.flush();
+    let key = Key::Applied(LEDGER).encode();
+    let mut row = replica.db.get(&key).unwrap().unwrap().to_vec();
+    row[0] ^= 1;
+    replica.db.insert(key, row).unwrap();
+    let mut rebuilt = Replica::open(replica.db.clone(), replica.journal.clone());
+    assert_eq!(rebuilt.partition.executed_height(), 0);
+    assert!(keys::prefixes(LEDGER).all(|prefix| replica.db.scan_prefix(prefix).next().is_none()));
+    rebuilt.recover();
+    assert_eq!(story(&rebuilt), expected);
+}
+
+#[test]
 fn damaged_state_is_not_opened() {
     let (mut replica, checkpoints) = ten_blocks();
     replica.partition.certified(&certificate(checkpoints[9].clone())).unwrap();
@@ -168,7 +217,7 @@ fn damaged_state_is_not_opened() {
     assert!(open(&replica.db, cluster()).is_ok());
     let other = open(&replica.db, ClusterId(Digest::ZERO));
     assert!(matches!(other, Err(OpenError::OtherCluster)));
-    for key in [Key::Applied(LEDGER), Key::Tile(LEDGER, 0, 0)] {
+    for key in [Key::Applied(LEDGER), Key::Contract(LEDGER), Key::Tile(LEDGER, 0, 0)] {
         let db = copy(&replica.db);
         let mut row = db.get(key.encode()).unwrap().unwrap().to_vec();
         row.truncate(row.len() - 32);
