@@ -157,6 +157,8 @@ pub fn reader(broker: &str, topic: &str, partitions: &[i32]) -> BaseConsumer {
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"),
             ("enable.partition.eof", "true"),
+            // The end of a partition is told when a fetch comes back empty.
+            ("fetch.wait.max.ms", "50"),
             ("message.max.bytes", "20000000"),
             ("fetch.message.max.bytes", "8000000"),
         ],
