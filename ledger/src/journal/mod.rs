@@ -42,6 +42,13 @@
 //! - None has: each of them was written before a sync that would have covered X, that is, in the same unsynced group, or lazily.
 //!   **Torn**: the file is cut off at X, with a warning, and filled up with zeros.
 //!
+//! In a [scan of headers](Scan::Headers) the second case is narrower. Its caller keeps payloads that do not depend on each other, and
+//! reads them one by one: a damaged one must be an error to whoever reads it, not to everybody who wants another. So a record whose
+//! header is valid is shown to the visitor whatever its payload is, if a later header has `synced` behind the record's end; the damage
+//! is an error in the log, a metric (`waybill_journal_damaged_payloads_total`), and [`ReadError::Corrupt`] to its readers. Should that
+//! later header itself be torn off, a mark takes its place first. Damage to the headers, which the scan needs to go from record to
+//! record, stays corrupt; and [in full](Scan::Full), as for votes, any damage does.
+//!
 //! The group's number would not do: when the header at X is destroyed nobody knows which group it was of, the last synced one or the first
 //! unsynced. An offset answers that. In a segment that has a successor everything up to its end mark was synced before the
 //! successor was created, so there anything invalid is corrupt.
@@ -108,7 +115,8 @@ pub enum SyncMode {
 pub enum Scan {
     /// Everything, every checksum verified.
     Full,
-    /// Of full segments only the headers: payloads are verified when they are read. The last segment is verified nevertheless.
+    /// Of full segments only the headers: payloads are verified when they are read. The last segment is verified nevertheless, to find
+    /// a torn tail; a payload in it that was damaged after it had been synced is left to its readers too.
     Headers,
 }
 
@@ -245,6 +253,11 @@ impl Journal {
     /// The length of the payload of the record at `position`.
     pub fn payload_bytes(&self, position: Position) -> Result<u32, ReadError> {
         read::length(&self.segments, position)
+    }
+
+    /// Whose record the one at `position` is.
+    pub fn stream(&self, position: Position) -> Result<StreamId, ReadError> {
+        read::stream(&self.segments, position)
     }
 
     /// Bytes that wait to be written or synced.

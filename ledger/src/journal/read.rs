@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::ReadError;
-use super::format::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use super::format::{Kind, Position, RECORD_HEADER_BYTES, RecordHeader, StreamId};
 use super::segments::{Segment, SegmentError, Segments};
 
 /// Read at first: the header and, of most records that are not payloads, all the rest.
@@ -51,6 +51,12 @@ pub(super) fn read_range(
     let mut bytes = vec![0; (u64::from(header.length) - from).min(length as u64) as usize];
     segment.file.read_exact_at(&mut bytes, header.payload_at() + from).map_err(io_error(&segment))?;
     Ok(Bytes::from(bytes))
+}
+
+/// Whose record it is.
+pub(super) fn stream(segments: &Segments, position: Position) -> Result<StreamId, ReadError> {
+    let segment = open(segments, position)?;
+    Ok(read_header(&segment, position)?.stream)
 }
 
 /// The payload's length.

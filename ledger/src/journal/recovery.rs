@@ -6,15 +6,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::OpenError;
-use super::format::{BLOCK_BYTES, FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader};
+use super::format::{BLOCK_BYTES, FIRST_RECORD, Kind, Position, RECORD_HEADER_BYTES, RecordHeader, StreamId};
 use super::read::read_up_to;
 use super::scan::{SegmentReader, Visited};
-use super::segments::{SegmentError, Segments};
+use super::segments::{Segment, SegmentError, Segments};
 use super::writer::Tail;
 use super::{Options, Scan, Visitor, directory};
 
 /// Copied at once when the tail is written again.
 const COPY_BYTES: u64 = 1 << 20;
+
+/// Damaged payloads that get a line of their own in the log; the others are counted.
+const DAMAGED_NAMED_MAX: u64 = 16;
 
 pub(super) fn recover(segments: &Segments, options: &Options, visit: &mut Visitor<'_>) -> Result<Tail, OpenError> {
     let mut recovery = Recovery { segments, options, visit };
@@ -75,13 +78,19 @@ impl Recovery<'_, '_> {
         let mut reader = self.reader(number)?;
         let path = reader.segment.path.clone();
         let (mut at, mut synced, mut sealed) = (FIRST_RECORD, FIRST_RECORD, false);
+        let mut damaged = Damaged::default();
         while !sealed {
             let Some(header) = reader.header_at(at).map_err(OpenError::io("read", &path))? else { break };
             let valid = match self.options.scan {
                 Scan::Headers => reader.verify(&header).map(|valid| valid.then_some(None)),
                 Scan::Full => reader.payload(&header).map(|payload| payload.map(Some)),
             };
-            let Some(payload) = valid.map_err(OpenError::io("read", &path))? else { break };
+            let payload = match valid.map_err(OpenError::io("read", &path))? {
+                Some(payload) => payload,
+                None if self.options.scan == Scan::Full => break,
+                None if damaged.note(&mut reader, &header).map_err(OpenError::io("read", &path))? => None,
+                None => break,
+            };
             match header.kind {
                 Kind::Record => self.show(&mut reader, header, payload)?,
                 Kind::Mark => {}
@@ -92,10 +101,14 @@ impl Recovery<'_, '_> {
         }
         let torn = !sealed && is_torn(&mut reader, at)?;
         self.check_scan_from(Position { segment: number, offset: at as u32 })?;
+        damaged.report(&self.options.name, &path);
         write_again(&reader, synced, at).map_err(OpenError::io("write", &path))?;
         if sealed {
             reader.segment.file.sync_all().map_err(OpenError::io("sync", &path))?;
             return self.create(number + 1);
+        }
+        if damaged.last_end > synced {
+            at = mark_again(&reader, at).map_err(OpenError::io("write", &path))?;
         }
         let capacity = make_room(&reader, at, torn, self.options.segment_bytes);
         let capacity = capacity.map_err(OpenError::io("make room in", &path))?;
@@ -145,6 +158,47 @@ fn corrupt(file: &Path, offset: u64, what: &'static str) -> OpenError {
     OpenError::Corrupt { file: file.to_owned(), offset, what }
 }
 
+/// Payloads of the last segment that were whole when they were synced and are not now. A scan of headers leaves them to their readers,
+/// as it does in full segments.
+#[derive(Default)]
+struct Damaged {
+    count: u64,
+    /// Where the last of them ends.
+    last_end: u64,
+    /// The greatest `synced` behind the first of them. It serves for the others too: who has it lies behind everything before it.
+    proven: Option<u64>,
+}
+
+impl Damaged {
+    /// Takes note of the record, whose payload fails its checksum, if a later header proves that it had been synced. Otherwise it may
+    /// be torn.
+    fn note(&mut self, reader: &mut SegmentReader, header: &RecordHeader) -> io::Result<bool> {
+        let proven = match self.proven {
+            Some(proven) => proven,
+            None => *self.proven.insert(reader.headers_behind(header.next_at())?.synced_max),
+        };
+        if proven < header.next_at() {
+            return Ok(false);
+        }
+        self.count += 1;
+        self.last_end = header.next_at();
+        if self.count <= DAMAGED_NAMED_MAX {
+            let (file, offset, stream) = (reader.segment.path.display(), header.offset, header.stream);
+            tracing::error!(%file, offset, ?stream, "the payload of this record was damaged after it had been synced");
+        }
+        Ok(true)
+    }
+
+    fn report(&self, journal: &str, path: &Path) {
+        let name = [metrics::Label::new("journal", journal.to_owned())];
+        metrics::counter!("waybill_journal_damaged_payloads_total", name.iter()).increment(self.count);
+        if self.count > DAMAGED_NAMED_MAX {
+            let (file, count) = (path.display(), self.count);
+            tracing::error!(%file, count, "so many payloads in all were damaged after they had been synced");
+        }
+    }
+}
+
 /// Whether what is at `at`, where no valid record is, remains of an unfinished write; an error if it had once been synced.
 fn is_torn(reader: &mut SegmentReader, at: u64) -> Result<bool, OpenError> {
     let path = reader.segment.path.clone();
@@ -171,6 +225,20 @@ fn write_again(reader: &SegmentReader, synced: u64, end: u64) -> io::Result<()> 
         at += bytes.len() as u64;
     }
     Ok(())
+}
+
+/// What proved that a damaged payload had been synced lies in the torn tail and goes with it. A mark takes its place before: without
+/// one the next opening would take the damage for a tear, and cut off the whole records behind it. Returns the mark's end.
+fn mark_again(reader: &SegmentReader, at: u64) -> io::Result<u64> {
+    let Segment { nonce, file, .. } = reader.segment.as_ref();
+    file.sync_all()?;
+    let (stream, offset) = (StreamId([0; 16]), at as u32);
+    let mark =
+        RecordHeader { kind: Kind::Mark, nonce: *nonce, stream, length: 0, payload_crc: 0, offset, synced: offset };
+    // Where it goes a torn record began, so it meets no header that proves anything, however little of it a crash lets through.
+    file.write_all_at(&mark.to_bytes(), at)?;
+    file.sync_all()?;
+    Ok(mark.next_at())
 }
 
 /// Cuts off a torn tail, gives the file its length, and syncs all that was done to it. Returns the length.

@@ -23,6 +23,7 @@ fn what_is_appended_is_read_and_is_there_after_reopening() {
         let position = receive.recv().unwrap();
         assert_eq!(journal.read(position).unwrap(), payload);
         assert_eq!(journal.payload_bytes(position).unwrap(), length as u32);
+        assert_eq!(journal.stream(position).unwrap(), stream);
         expected.push((position, stream, payload));
     }
     assert!(expected.is_sorted_by_key(|(position, _, _)| *position));

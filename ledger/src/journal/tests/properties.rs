@@ -80,6 +80,30 @@ proptest! {
     }
 
     #[test]
+    fn a_flipped_bit_costs_a_scan_of_headers_one_payload_or_is_refused(run in run(), place in any::<prop::sample::Index>(), bit in 0..8_u32) {
+        let (payloads, _, before, mut after) = append_all(&run);
+        let last_group_at = (0..after.len()).find(|at| before[*at] != after[*at]).unwrap_or(after.len());
+        let at = place.index(last_group_at);
+        after[at] ^= 1 << bit;
+        let dir = journal_of(&after);
+        let mut shown = Vec::new();
+        let opened = Journal::open(dir.path(), Options { scan: Scan::Headers, ..options() }, &mut |visited| {
+            shown.push(visited.position);
+            Ok(())
+        });
+        match opened {
+            Ok(journal) => {
+                prop_assert_eq!(shown.len(), payloads.len());
+                let read: Vec<_> = shown.into_iter().map(|position| journal.read(position)).collect();
+                prop_assert!(read.iter().filter(|read| read.is_err()).count() <= 1);
+                prop_assert!(read.iter().zip(&payloads).all(|(read, payload)| read.as_ref().map_or(true, |read| read == payload)));
+            }
+            Err(OpenError::Corrupt { offset, .. }) => prop_assert!(offset <= at as u64),
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
+
+    #[test]
     fn bytes_that_are_no_journal_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..6000)) {
         let refused = open(journal_of(&bytes).path());
         prop_assert!(matches!(refused, Err(OpenError::Corrupt { offset: 0, .. })), "not a segment");
