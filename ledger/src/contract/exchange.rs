@@ -1,7 +1,7 @@
 //! The contract of a topic's partition: who may send, what was delivered, exactly-once appends.
 
 use super::producers::{self, Producers, Sequenced};
-use super::rights::{Rights, rights_of, well_formed};
+use super::rights::{Rights, config_digest, rights_of, well_formed};
 use super::{Call, may_read};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Exchange {
     /// The state after the first block's configuration.
     pub(super) fn new(config: Arc<Config>) -> Self {
         Exchange {
-            config_digest: digest_of(&config),
+            config_digest: config_digest(&config),
             rights: rights_of(&config),
             config,
             producers: Producers::new(),
@@ -211,7 +211,7 @@ impl Exchange {
             return Err(Rejection::StaleVersion);
         }
         self.rights = rights_of(config);
-        self.config_digest = digest_of(config);
+        self.config_digest = config_digest(config);
         self.config = Arc::new(config.clone());
         Ok(())
     }
@@ -230,10 +230,6 @@ fn check_range(call: &Call, first: Offset, last: Offset) -> Result<(), Rejection
         return Err(Rejection::OffsetOutOfRange);
     }
     if first > last { Err(Rejection::Invalid) } else { Ok(()) }
-}
-
-fn digest_of(config: &Config) -> Digest {
-    Hasher::digest(b"waybill-config-v1", &config.to_bytes())
 }
 
 /// The state at one height, shared with the live one as far as it is large.

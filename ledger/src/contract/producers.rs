@@ -70,7 +70,7 @@ codec_struct!(Batch { first_sequence, last_sequence, base_offset });
 
 impl Producers {
     pub fn new() -> Self {
-        Producers { states: Sharded::new(), by_age: BTreeMap::new(), oldest_ms: u64::MAX }
+        Producers { states: Sharded::default(), by_age: BTreeMap::new(), oldest_ms: u64::MAX }
     }
 
     /// Where a batch stands in its producer's sequence. In Kafka's order: a repetition first, then the epoch, then the

@@ -1,8 +1,9 @@
 //! Who may do what, by the configuration of a ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
+use waybill_types::digest::Hasher;
 use waybill_types::transaction::Config;
-use waybill_types::{NodeId, OrgId};
+use waybill_types::{Codec, Digest, NodeId, OrgId};
 
 /// How many organisations a configuration can name as readers, and as writers.
 pub(crate) const ORGANISATIONS_MAX: usize = 1024;
@@ -26,6 +27,11 @@ pub(super) fn well_formed(config: &Config) -> bool {
         && config.writers.len() <= ORGANISATIONS_MAX
         && config.origins.len() <= ORIGINS_MAX
         && config.origins.iter().map(|member| member.node).collect::<BTreeSet<_>>().len() == config.origins.len()
+}
+
+/// What stands for a configuration in a contract's state.
+pub(super) fn config_digest(config: &Config) -> Digest {
+    Hasher::digest(b"waybill-config-v1", &config.to_bytes())
 }
 
 /// What one origin may do, looked up once per transaction instead of searched in the configuration's lists.

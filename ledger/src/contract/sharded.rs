@@ -1,6 +1,7 @@
 //! A map in shards, for state that is large and changes in few places: a checkpoint hashes, and the first change after
 //! a snapshot copies, only the shards that have changed.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use waybill_types::codec::{Codec, DecodeError, Reader};
@@ -31,9 +32,15 @@ impl ShardKey for TopicId {
 }
 
 /// Names: by all characters, since they often differ in few.
-impl ShardKey for Arc<str> {
+impl ShardKey for str {
     fn shard(&self) -> usize {
         self.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte))) % SHARDS
+    }
+}
+
+impl ShardKey for String {
+    fn shard(&self) -> usize {
+        self.as_str().shard()
     }
 }
 
@@ -53,15 +60,17 @@ struct Shard<K, V> {
 }
 
 impl<K: ShardKey + Clone, V: Clone> Sharded<K, V> {
-    pub fn new() -> Self {
-        Sharded { shards: Vec::new(), root: None }
-    }
-
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q: ShardKey + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.shards.get(key.shard())?.map.get(key)
     }
 
-    pub fn contains_key(&self, key: &K) -> bool {
+    pub fn contains_key<Q: ShardKey + ?Sized>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
         self.get(key).is_some()
     }
 
@@ -75,7 +84,10 @@ impl<K: ShardKey + Clone, V: Clone> Sharded<K, V> {
     }
 
     /// The part of the map that has, or would have, this key; it counts as changed.
-    pub fn shard_mut(&mut self, key: &K) -> &mut BTreeMap<K, V> {
+    pub fn shard_mut<Q: ShardKey + ?Sized>(&mut self, key: &Q) -> &mut BTreeMap<K, V>
+    where
+        K: Borrow<Q>,
+    {
         if self.shards.is_empty() {
             self.shards = vec![Shard { map: Arc::new(BTreeMap::new()), digest: None }; SHARDS];
         }
@@ -89,7 +101,10 @@ impl<K: ShardKey + Clone, V: Clone> Sharded<K, V> {
         self.shard_mut(&key).insert(key, value);
     }
 
-    pub fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove<Q: ShardKey + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
         if self.contains_key(key) { self.shard_mut(key).remove(key) } else { None }
     }
 
@@ -118,6 +133,21 @@ impl<K: ShardKey + Clone, V: Clone> Sharded<K, V> {
     }
 }
 
+impl<K: ShardKey, V: PartialEq> PartialEq for Sharded<K, V> {
+    fn eq(&self, other: &Self) -> bool {
+        let (left, right) = (self.shards.iter(), other.shards.iter());
+        left.flat_map(|shard| shard.map.iter()).eq(right.flat_map(|shard| shard.map.iter()))
+    }
+}
+
+impl<K: ShardKey, V: Eq> Eq for Sharded<K, V> {}
+
+impl<K: ShardKey, V> Default for Sharded<K, V> {
+    fn default() -> Self {
+        Sharded { shards: Vec::new(), root: None }
+    }
+}
+
 impl<K: ShardKey + Clone + Codec, V: Clone + Codec> Codec for Sharded<K, V> {
     fn encode(&self, out: &mut Vec<u8>) {
         if self.shards.is_empty() {
@@ -133,7 +163,7 @@ impl<K: ShardKey + Clone + Codec, V: Clone + Codec> Codec for Sharded<K, V> {
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let mut sharded = Sharded::new();
+        let mut sharded = Sharded::default();
         for number in 0..SHARDS {
             let pairs: Vec<(K, V)> = Codec::decode(input)?;
             if !pairs.is_sorted_by(|left, right| left.0 < right.0) || pairs.iter().any(|(key, _)| key.shard() != number)
@@ -168,7 +198,7 @@ mod tests {
         fn it_is_a_map_and_its_root_tells_its_content_alone(
             steps in prop::collection::vec((0u8..8, any::<u8>(), prop::option::of(0u64..4)), 1..60),
         ) {
-            let (mut sharded, mut plain) = (Sharded::new(), BTreeMap::new());
+            let (mut sharded, mut plain) = (Sharded::default(), BTreeMap::new());
             let mut earlier = Vec::new();
             for (high, low, value) in steps {
                 let mut key = TopicId([low; 16]);
@@ -191,7 +221,7 @@ mod tests {
                 prop_assert_eq!(sharded.len(), plain.len());
                 let mut decoded = Sharded::from_bytes(&sharded.to_bytes()).unwrap();
                 prop_assert_eq!(root(&mut decoded), expected);
-                let mut other = Sharded::new();
+                let mut other = Sharded::default();
                 plain.into_iter().rev().for_each(|(key, value)| other.insert(key, value));
                 prop_assert_eq!(root(&mut other), expected);
             }
@@ -200,7 +230,7 @@ mod tests {
 
     #[test]
     fn emptied_is_as_good_as_never_filled() {
-        let mut map = Sharded::new();
+        let mut map = Sharded::default();
         let (before, bytes) = (root(&mut map), map.to_bytes());
         map.insert(TopicId([9; 16]), 1);
         assert_ne!(root(&mut map), before);
@@ -210,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_entry_in_another_shard_is_refused() {
-        let mut map = Sharded::new();
+        let mut map = Sharded::default();
         map.insert(TopicId([0; 16]), 1u64);
         let mut bytes = map.to_bytes().to_vec();
         bytes[4] = 0xff;

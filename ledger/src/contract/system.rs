@@ -6,7 +6,8 @@
 //! ([`Partition`](crate::partition::Partition)), and by every node's global ledger, which [replays](SystemState::replay)
 //! what a quorum has certified.
 
-use super::rights::ORGANISATIONS_MAX;
+use super::rights::{ORGANISATIONS_MAX, config_digest};
+use super::sharded::Sharded;
 use super::topics::{check_topic_name, collision_key};
 use super::{Call, Settings, may_write};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ use waybill_types::{
 pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 /// How many partitions all topics of one organisation can have together.
 pub const PARTITIONS_PER_ORGANISATION_MAX: usize = 50_000;
+/// How many bytes all topics of one organisation can take together, encoded: every node holds them in memory.
+pub const TOPIC_BYTES_PER_ORGANISATION_MAX: usize = 32 << 20;
 /// How many topics one organisation can have deleted: their ids are remembered, since an id used again would be the
 /// same ledger.
 pub const DELETED_TOPICS_PER_ORGANISATION_MAX: usize = 100_000;
@@ -88,6 +91,7 @@ pub struct SystemState {
 
 #[derive(Debug)]
 struct Network {
+    config_digest: Digest,
     organisations: BTreeSet<OrgId>,
     organisations_with_nodes: usize,
     nodes: BTreeMap<NodeId, Member>,
@@ -95,11 +99,30 @@ struct Network {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Topics {
-    by_id: BTreeMap<TopicId, Arc<Topic>>,
+    by_id: Sharded<TopicId, Living>,
     /// Derived: ids by [`collision_key`].
-    by_name: BTreeMap<String, TopicId>,
+    by_name: Sharded<String, TopicId>,
     /// Whose they were.
-    deleted: BTreeMap<TopicId, OrgId>,
+    deleted: Sharded<TopicId, OrgId>,
+    /// Derived: what limits are held against, so that nothing is counted over all topics.
+    totals: BTreeMap<OrgId, Totals>,
+}
+
+/// A topic that is not deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Living {
+    topic: Arc<Topic>,
+    /// Of its encoding: a topic can be large, and the state's root needs each one's again and again.
+    digest: Digest,
+    bytes: usize,
+}
+
+/// What one organisation has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    partitions: usize,
+    bytes: usize,
+    deleted: usize,
 }
 
 impl SystemState {
@@ -135,7 +158,7 @@ impl SystemState {
 
     /// All topics, in the order of their ids.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topics.by_id.values()
+        self.topics.by_id.iter().map(|(_, living)| &living.topic)
     }
 
     /// How many topics there are.
@@ -145,13 +168,13 @@ impl SystemState {
 
     /// The topic with this id.
     pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.topics.by_id.get(&id)
+        self.topics.by_id.get(&id).map(|living| &living.topic)
     }
 
     /// The topic of this name.
     pub fn topic_named(&self, name: &str) -> Option<&Arc<Topic>> {
-        let id = self.topics.by_name.get(&collision_key(name))?;
-        self.topics.by_id.get(id).filter(|topic| topic.name == name)
+        let id = self.topics.by_name.get(&*collision_key(name))?;
+        self.topic(*id).filter(|topic| topic.name == name)
     }
 
     /// The replicas of a partition.
@@ -215,21 +238,32 @@ impl SystemState {
         (Outcome::Recorded, event)
     }
 
-    /// The digest over the whole state; computed again only if a topic has come or gone.
+    /// The digest over the whole state: of the configuration, the topics and the deleted ids. Only what has changed is
+    /// hashed again.
     pub(super) fn root(&mut self) -> Digest {
         if let Some(root) = self.root {
             return root;
         }
-        let root = Hasher::digest(b"waybill-system-v1", &self.to_bytes());
-        self.root = Some(root);
-        root
+        let topics = Arc::make_mut(&mut self.topics);
+        let mut root = Hasher::new(b"waybill-system-v1");
+        root.update(&self.network.config_digest.0);
+        let living = topics.by_id.root([b"waybill-topics-v1", b"waybill-topics-shard-v1"], |_, living, out| {
+            living.digest.encode(out);
+        });
+        root.update(&living.0);
+        let deleted = topics.deleted.root([b"waybill-deleted-v1", b"waybill-deleted-shard-v1"], |id, owner, out| {
+            id.encode(out);
+            owner.encode(out);
+        });
+        root.update(&deleted.0);
+        *self.root.insert(root.finish())
     }
 
     fn check_create(&self, org: &OrgId, create: &CreateTopic) -> Result<(), Rejection> {
         if !may_write(&self.config, org) {
             return Err(Rejection::NotAuthorised);
         }
-        if let Some(id) = self.topics.by_name.get(&collision_key(&create.name)) {
+        if let Some(id) = self.topics.by_name.get(&*collision_key(&create.name)) {
             let same = self.topic(*id).is_some_and(|topic| topic.name == create.name);
             return Err(if same { Rejection::TopicExists } else { Rejection::Invalid });
         }
@@ -244,7 +278,8 @@ impl SystemState {
             && check_settings(&create.settings)
             && (1..=PARTITIONS_PER_TOPIC_MAX).contains(&create.partitions.len())
             && create.partitions.iter().all(|placement| self.check_placement(placement))
-            && self.partitions_of(org) + create.partitions.len() <= PARTITIONS_PER_ORGANISATION_MAX;
+            && self.totals(org).partitions + create.partitions.len() <= PARTITIONS_PER_ORGANISATION_MAX
+            && self.totals(org).bytes + topic_bytes(org, create) <= TOPIC_BYTES_PER_ORGANISATION_MAX;
         if valid { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
@@ -253,8 +288,7 @@ impl SystemState {
         if topic.owner != *org {
             return Err(Rejection::NotAuthorised);
         }
-        let deleted = self.topics.deleted.values().filter(|owner| *owner == org).count();
-        if deleted < DELETED_TOPICS_PER_ORGANISATION_MAX { Ok(()) } else { Err(Rejection::Invalid) }
+        if self.totals(org).deleted < DELETED_TOPICS_PER_ORGANISATION_MAX { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
     fn known_and_distinct(&self, orgs: &[OrgId]) -> bool {
@@ -277,8 +311,8 @@ impl SystemState {
         nodes.len() == placement.len() && orgs.len() == placement.len().min(self.network.organisations_with_nodes)
     }
 
-    fn partitions_of(&self, org: &OrgId) -> usize {
-        self.topics().filter(|topic| topic.owner == *org).map(|topic| topic.partitions.len()).sum()
+    fn totals(&self, org: &OrgId) -> Totals {
+        self.topics.totals.get(org).copied().unwrap_or_default()
     }
 
     fn change(&mut self, call: &Call, change: &SystemChange) -> Option<SystemEvent> {
@@ -298,18 +332,44 @@ impl SystemState {
                     created_ms: call.time_ms,
                     created_height: call.height,
                 });
-                topics.by_name.insert(collision_key(&topic.name), topic.id);
-                topics.by_id.insert(topic.id, topic.clone());
+                topics.add(topic.clone());
                 Some(SystemEvent::TopicCreated(topic))
             }
-            SystemChange::DeleteTopic(id) => {
-                let topic = topics.by_id.remove(id)?;
-                topics.by_name.remove(&collision_key(&topic.name));
-                topics.deleted.insert(*id, topic.owner.clone());
-                Some(SystemEvent::TopicDeleted(topic))
-            }
+            SystemChange::DeleteTopic(id) => topics.delete(*id).map(SystemEvent::TopicDeleted),
         }
     }
+}
+
+impl Topics {
+    fn add(&mut self, topic: Arc<Topic>) {
+        let encoded = topic.to_bytes();
+        let (digest, bytes) = (Hasher::digest(b"waybill-topic-v1", &encoded), encoded.len());
+        let totals = self.totals.entry(topic.owner.clone()).or_default();
+        totals.partitions += topic.partitions.len();
+        totals.bytes += bytes;
+        self.by_name.insert(collision_key(&topic.name).into_owned(), topic.id);
+        self.by_id.insert(topic.id, Living { topic, digest, bytes });
+    }
+
+    fn delete(&mut self, id: TopicId) -> Option<Arc<Topic>> {
+        let Living { topic, bytes, .. } = self.by_id.remove(&id)?;
+        let totals = self.totals.entry(topic.owner.clone()).or_default();
+        totals.partitions = totals.partitions.saturating_sub(topic.partitions.len());
+        totals.bytes = totals.bytes.saturating_sub(bytes);
+        self.by_name.remove(&*collision_key(&topic.name));
+        self.bury(id, topic.owner.clone());
+        Some(topic)
+    }
+
+    fn bury(&mut self, id: TopicId, owner: OrgId) {
+        self.totals.entry(owner.clone()).or_default().deleted += 1;
+        self.deleted.insert(id, owner);
+    }
+}
+
+/// What a topic will take, encoded: its creation, with the owner and where it was created.
+fn topic_bytes(owner: &OrgId, create: &CreateTopic) -> usize {
+    create.to_bytes().len() + owner.to_bytes().len() + size_of::<u64>() + size_of::<Height>()
 }
 
 impl Network {
@@ -317,6 +377,7 @@ impl Network {
         let owners: BTreeSet<_> = config.origins.iter().map(|member| member.org.clone()).collect();
         let named = config.readers.iter().chain(&config.writers).chain([&config.owner]).cloned();
         Network {
+            config_digest: config_digest(config),
             organisations_with_nodes: owners.len(),
             organisations: owners.into_iter().chain(named).collect(),
             nodes: config.origins.iter().map(|member| (member.node, member.clone())).collect(),
@@ -367,9 +428,9 @@ impl Codec for SystemState {
     fn encode(&self, out: &mut Vec<u8>) {
         self.config.encode(out);
         (self.topics.by_id.len() as u32).encode(out);
-        self.topics.by_id.values().for_each(|topic| topic.encode(out));
+        self.topics().for_each(|topic| topic.encode(out));
         (self.topics.deleted.len() as u32).encode(out);
-        for (id, owner) in &self.topics.deleted {
+        for (id, owner) in self.topics.deleted.iter() {
             id.encode(out);
             owner.encode(out);
         }
@@ -382,12 +443,13 @@ impl Codec for SystemState {
         {
             return Err(DecodeError::Invalid("topics are not in ascending order"));
         }
-        let by_name: BTreeMap<_, _> = topics.iter().map(|topic| (collision_key(&topic.name), topic.id)).collect();
-        if by_name.len() != topics.len() {
+        let (mut known, count) = (Topics::default(), topics.len());
+        topics.into_iter().for_each(|topic| known.add(Arc::new(topic)));
+        deleted.into_iter().for_each(|(id, owner)| known.bury(id, owner));
+        if known.by_name.len() != count {
             return Err(DecodeError::Invalid("two topics have one name"));
         }
-        let by_id = topics.into_iter().map(|topic| (topic.id, Arc::new(topic))).collect();
-        state.topics = Arc::new(Topics { by_id, by_name, deleted: deleted.into_iter().collect() });
+        state.topics = Arc::new(known);
         Ok(state)
     }
 }

@@ -1,5 +1,7 @@
 //! Kafka's rules for topic names.
 
+use std::borrow::Cow;
+
 /// The longest name of a topic (Kafka's, since a directory is named after it).
 const NAME_LENGTH_MAX: usize = 249;
 
@@ -35,8 +37,8 @@ pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
 }
 
 /// Two topics must differ in this: Kafka's metric names turn `.` into `_`, so it refuses names that differ only there.
-pub(super) fn collision_key(name: &str) -> String {
-    name.replace('.', "_")
+pub(super) fn collision_key(name: &str) -> Cow<'_, str> {
+    if name.contains('.') { name.replace('.', "_").into() } else { name.into() }
 }
 
 #[cfg(test)]

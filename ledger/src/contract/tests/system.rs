@@ -1,6 +1,8 @@
 //! Topics come, are found, and go.
 
-use super::super::system::{PARTITIONS_PER_TOPIC_MAX, SystemEvent, SystemState};
+use super::super::system::{
+    PARTITIONS_PER_TOPIC_MAX, SETTING_BYTES_MAX, SystemEvent, SystemState, TOPIC_BYTES_PER_ORGANISATION_MAX,
+};
 use super::super::{Contract, may_read, may_write};
 use super::*;
 use Rejection::*;
@@ -201,4 +203,60 @@ fn a_clone_stays_as_it_was() {
     let root = before.root();
     apply(&mut state, 1, SystemChange::DeleteTopic(create().id));
     assert_eq!((before.topic_count(), state.topic_count(), before.root()), (1, 0, root));
+}
+
+#[test]
+fn one_organisation_cannot_fill_everybodys_memory_with_topics() {
+    let mut state = state();
+    let value = "x".repeat(SETTING_BYTES_MAX);
+    let settings = (0..100).map(|number| (format!("setting-{number}"), value.clone())).collect();
+    let large = CreateTopic { settings, ..create() };
+    let mut named = |node, number: usize| {
+        let mut id = [9; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        let create = CreateTopic { name: format!("t{number:05}"), id: TopicId(id), ..large.clone() };
+        apply(&mut state, node, SystemChange::CreateTopic(create)).0
+    };
+    let room = (0..).find(|number| named(1, *number) != Outcome::Recorded).unwrap();
+    let bytes = large.to_bytes().len();
+    assert!(
+        (TOPIC_BYTES_PER_ORGANISATION_MAX / (bytes + 50)..=TOPIC_BYTES_PER_ORGANISATION_MAX / bytes).contains(&room)
+    );
+    assert_eq!(named(2, room + 1), Outcome::Recorded, "another organisation");
+    assert_eq!(named(6, room + 2), Outcome::Rejected(Invalid), "another node of the same");
+    let mut decoded = SystemState::from_bytes(&state.to_bytes()).unwrap();
+    assert_eq!((decoded == state, decoded.root()), (true, state.root()));
+    let mut id = [9; 16];
+    id[..8].copy_from_slice(&7usize.to_be_bytes());
+    // What is deleted makes room again, whether it was executed or restored.
+    for mut state in [state, decoded] {
+        assert_eq!(apply(&mut state, 1, SystemChange::DeleteTopic(TopicId(id))).0, Outcome::Recorded);
+        for (number, expected) in [(1, Outcome::Recorded), (2, Outcome::Rejected(Invalid))] {
+            let create = CreateTopic { name: format!("u{number:05}"), id: TopicId([number; 16]), ..large.clone() };
+            assert_eq!(apply(&mut state, 1, SystemChange::CreateTopic(create)).0, expected);
+        }
+    }
+}
+
+#[test]
+fn the_root_tells_every_part_of_the_state() {
+    let mut state = state();
+    let mut roots = vec![state.root()];
+    let other = CreateTopic { name: "other".into(), id: TopicId([0xf0; 16]), ..create() };
+    for change in [
+        SystemChange::CreateTopic(create()),
+        SystemChange::CreateTopic(other),
+        SystemChange::DeleteTopic(create().id),
+        SystemChange::CreateTopic(CreateTopic { id: TopicId([2; 16]), ..create() }),
+        SystemChange::DeleteTopic(TopicId([2; 16])),
+    ] {
+        assert_eq!(apply(&mut state, 1, change).0, Outcome::Recorded);
+        roots.push(state.root());
+        assert_eq!(SystemState::from_bytes(&state.to_bytes()).unwrap().root(), state.root());
+    }
+    roots.sort();
+    roots.dedup();
+    assert_eq!(roots.len(), 6);
+    let mut other = SystemState::new(Arc::new(Config { version: 2, ..(**state.config()).clone() }));
+    assert!(!roots.contains(&other.root()), "the configuration counts");
 }
