@@ -34,6 +34,8 @@ pub(super) enum FrameError {
 }
 
 const LENGTH_BYTES: usize = 4;
+/// From this size on a frame shares the memory of the buffer that it came in.
+const SHARED_BYTES_MIN: usize = 128 << 10;
 
 impl Frame {
     /// How many bytes the frame takes on the wire.
@@ -84,7 +86,15 @@ impl Frame {
             return Ok(None);
         }
         buffer.advance(LENGTH_BYTES);
-        Self::parse(buffer.split_to(length).freeze()).map(Some)
+        // Replicas keep messages for a while: a small one must not keep the buffer alive that it was read into.
+        let content = if length < SHARED_BYTES_MIN {
+            let content = Bytes::copy_from_slice(&buffer[..length]);
+            buffer.advance(length);
+            content
+        } else {
+            buffer.split_to(length).freeze()
+        };
+        Self::parse(content).map(Some)
     }
 
     fn parse(mut content: Bytes) -> Result<Frame, FrameError> {

@@ -16,6 +16,8 @@ use waybill_ledger::identity::{Directory, Peer};
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BYTES: usize = 256 << 10;
+/// With less room than this in the buffer it is moved or made anew.
+const READ_BYTES_MIN: usize = 16 << 10;
 /// Connections whose handshake is not done yet: strangers cost no more than this.
 const HANDSHAKES_MAX: usize = 256;
 
@@ -97,7 +99,9 @@ impl Acceptor {
                     }
                 }
             }
-            buffer.reserve(READ_BYTES);
+            if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+                buffer.reserve(READ_BYTES);
+            }
             if stream.read_buf(&mut buffer).await? == 0 {
                 return Ok(());
             }
