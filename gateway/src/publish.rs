@@ -84,6 +84,7 @@ pub fn acknowledge(outcome: Outcome) -> Result<i64, Refusal> {
             Rejection::ProducerFenced => Refusal::InvalidProducerEpoch,
             Rejection::DuplicateSequence => Refusal::DuplicateSequence,
             Rejection::TooLarge => Refusal::BatchTooLarge,
+            Rejection::InvalidTimestamp => Refusal::InvalidTimestamp,
             Rejection::UnknownTopic => Refusal::UnknownTopicOrPartition,
             Rejection::Invalid | Rejection::TopicExists | Rejection::StaleVersion | Rejection::OffsetOutOfRange => {
                 Refusal::ContractRejected

@@ -11,6 +11,16 @@ use waybill_types::digest::Hasher;
 use waybill_types::transaction::{Commit, Config, Receive, Refuse, Retrieve, Send};
 use waybill_types::{Digest, NodeId, Offset, OrgId, Outcome, Rejection, Transaction};
 
+/// How many offsets one batch can take: far more than any client puts into one, and so few that offsets cannot be used
+/// up by lying about it (2^39 batches of this size would be needed).
+pub const RECORDS_PER_BATCH_MAX: u32 = 1 << 24;
+/// How far a batch's timestamps can be ahead of the ledger's time: Kafka's default of `message.timestamp.after.max.ms`
+/// (KIP-1030). One batch of a far future would be the answer to every search by time.
+pub const TIMESTAMP_AFTER_MAX_MS: u64 = 60 * 60 * 1000;
+
+/// Kafka's batch attributes: the compression, of which there are five.
+const CODEC: i16 = 0x07;
+const CODEC_MAX: i16 = 4;
 /// Kafka's batch attributes: part of a transaction.
 const TRANSACTIONAL: i16 = 1 << 4;
 /// Kafka's batch attributes: a control batch, which only a coordinator writes.
@@ -24,6 +34,8 @@ pub struct Exchange {
     config_digest: Digest,
     /// Derived from the configuration.
     rights: BTreeMap<NodeId, Rights>,
+    /// Derived from the configuration: who has a node, and so can ask for anything at all.
+    organisations: BTreeSet<OrgId>,
     producers: Producers,
     log_start: Offset,
     /// Who has ever sent a batch: they may report what they served, also when they may send no more.
@@ -38,6 +50,7 @@ impl Exchange {
         Exchange {
             config_digest: config_digest(&config),
             rights: rights_of(&config),
+            organisations: config.origins.iter().map(|member| member.org.clone()).collect(),
             config,
             producers: Producers::new(),
             log_start: 0,
@@ -150,12 +163,20 @@ impl Exchange {
         }
         // Transactions need markers to end them, which this contract does not know: an open one would hold the last
         // stable offset for ever. Control batches come from coordinators, never from clients.
-        let plain = send.attributes & (TRANSACTIONAL | CONTROL) == 0;
-        let counted = (1..=i32::MAX as u32).contains(&send.record_count);
+        let plain = send.attributes & (TRANSACTIONAL | CONTROL) == 0 && send.attributes & CODEC <= CODEC_MAX;
+        let counted = (1..=RECORDS_PER_BATCH_MAX).contains(&send.record_count);
         let sequenced =
             send.producer.is_none_or(|producer| producer.id >= 0 && producer.epoch >= 0 && producer.base_sequence >= 0);
         let fits = call.next_offset.checked_add(i64::from(send.record_count)).is_some();
-        if plain && counted && sequenced && fits && send.size_bytes > 0 { Ok(()) } else { Err(Rejection::Invalid) }
+        if !(plain && counted && sequenced && fits && send.size_bytes > 0) {
+            return Err(Rejection::Invalid);
+        }
+        let latest_ms = i64::try_from(call.time_ms.saturating_add(TIMESTAMP_AFTER_MAX_MS)).unwrap_or(i64::MAX);
+        // Where the ledger's time is the batch's, what the batch says does not count.
+        if send.max_timestamp_ms > latest_ms && !self.config.log_append_time {
+            return Err(Rejection::InvalidTimestamp);
+        }
+        Ok(())
     }
 
     /// The sender's connector reports what it served. That these very offsets were its own is left to whoever reads
@@ -191,6 +212,10 @@ impl Exchange {
     fn refuse(&self, call: &Call, rights: &Rights, refuse: &Refuse) -> Result<(), Rejection> {
         if !rights.writes && !self.senders.contains(&rights.org) {
             return Err(Rejection::NotAuthorised);
+        }
+        // Made-up names would stand in everybody's indices and audits.
+        if !self.organisations.contains(&refuse.to) {
+            return Err(Rejection::Invalid);
         }
         check_range(call, refuse.offset, refuse.offset)
     }

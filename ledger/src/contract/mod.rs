@@ -19,7 +19,7 @@ pub mod system;
 mod tests;
 mod topics;
 
-pub use exchange::Exchange;
+pub use exchange::{Exchange, RECORDS_PER_BATCH_MAX, TIMESTAMP_AFTER_MAX_MS};
 pub use grant::{Denied, Grant, RefuseReason, authorise};
 pub use producers::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_EXPIRATION_MS, PRODUCERS_PER_ORGANISATION_MAX};
 pub use rights::{may_read, may_write};

@@ -27,6 +27,7 @@ pub(super) fn well_formed(config: &Config) -> bool {
         && config.writers.len() <= ORGANISATIONS_MAX
         && config.origins.len() <= ORIGINS_MAX
         && config.origins.iter().map(|member| member.node).collect::<BTreeSet<_>>().len() == config.origins.len()
+        && i32::try_from(config.batch_bytes_limit).is_ok()
 }
 
 /// What stands for a configuration in a contract's state.
@@ -44,7 +45,30 @@ pub(super) struct Rights {
 
 /// The rights of every origin of a configuration.
 pub(super) fn rights_of(config: &Config) -> BTreeMap<NodeId, Rights> {
-    let rights =
-        |org: &OrgId| Rights { org: org.clone(), reads: may_read(config, org), writes: may_write(config, org) };
+    // As `may_read` and `may_write` have it, but not by searching long lists for each of many origins.
+    let (readers, writers): (BTreeSet<_>, BTreeSet<_>) =
+        (config.readers.iter().collect(), config.writers.iter().collect());
+    let rights = |org: &OrgId| {
+        let owns = *org == config.owner;
+        Rights { org: org.clone(), reads: owns || readers.contains(org), writes: owns || writers.contains(org) }
+    };
     config.origins.iter().map(|member| (member.node, rights(&member.org))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::config;
+    use super::*;
+
+    #[test]
+    fn rights_are_those_of_the_lists() {
+        let config = config();
+        let rights = rights_of(&config);
+        assert_eq!(rights.len(), config.origins.len());
+        for member in &config.origins {
+            let found = &rights[&member.node];
+            assert_eq!((&found.org, found.reads), (&member.org, may_read(&config, &member.org)));
+            assert_eq!(found.writes, may_write(&config, &member.org));
+        }
+    }
 }

@@ -117,6 +117,8 @@ pub enum Rejection {
     StaleVersion = 9,
     /// An offset range that this ledger has not reached.
     OffsetOutOfRange = 10,
+    /// A batch whose timestamps lie too far in the ledger's future (Kafka: INVALID_TIMESTAMP).
+    InvalidTimestamp = 11,
 }
 
 impl Rejection {
@@ -134,6 +136,7 @@ impl Rejection {
             UnknownTopic,
             StaleVersion,
             OffsetOutOfRange,
+            InvalidTimestamp,
         ]
         .into_iter()
         .find(|rejection| *rejection as u16 == number)
@@ -191,10 +194,10 @@ mod tests {
 
     #[test]
     fn rejections_keep_their_numbers() {
-        for number in 1..=10 {
+        for number in 1..=11 {
             assert_eq!(Rejection::from_number(number).map(|rejection| rejection as u16), Some(number));
         }
         assert_eq!(Rejection::from_number(0), None);
-        assert_eq!(Rejection::from_number(11), None);
+        assert_eq!(Rejection::from_number(12), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Who may do what on a topic's partition, and with which content.
 
+use super::super::{RECORDS_PER_BATCH_MAX, exchange::Exchange};
 use super::*;
 use Rejection::*;
 use waybill_types::transaction::{Commit, Producer, Receive, Refuse, Retrieve, SystemChange};
@@ -62,7 +63,17 @@ fn a_batch_must_make_sense() {
         ("above the limit", Send { size_bytes: 1001, ..good.clone() }, Some(TooLarge)),
         ("empty", Send { size_bytes: 0, ..good.clone() }, Some(Invalid)),
         ("no records", Send { record_count: 0, ..good.clone() }, Some(Invalid)),
-        ("too many records", Send { record_count: 1 << 31, ..good.clone() }, Some(Invalid)),
+        ("as many records as can be", Send { record_count: RECORDS_PER_BATCH_MAX, ..good.clone() }, None),
+        ("too many records", Send { record_count: RECORDS_PER_BATCH_MAX + 1, ..good.clone() }, Some(Invalid)),
+        ("more records than a Kafka batch counts", Send { record_count: u32::MAX, ..good.clone() }, Some(Invalid)),
+        ("zstd", Send { attributes: 4, ..good.clone() }, None),
+        ("no codec of Kafka's", Send { attributes: 5, ..good.clone() }, Some(Invalid)),
+        ("all attributes", Send { attributes: -1, ..good.clone() }, Some(Invalid)),
+        ("the beginning of time", Send { max_timestamp_ms: i64::MIN, ..good.clone() }, None),
+        ("no timestamp", Send { max_timestamp_ms: -1, ..good.clone() }, None),
+        ("an hour ahead", Send { max_timestamp_ms: 3_601_000, ..good.clone() }, None),
+        ("further ahead", Send { max_timestamp_ms: 3_601_001, ..good.clone() }, Some(InvalidTimestamp)),
+        ("the end of time", Send { max_timestamp_ms: i64::MAX, ..good.clone() }, Some(InvalidTimestamp)),
         ("another's connector", Send { connector: WRITER, ..good.clone() }, Some(NotAuthorised)),
         ("transactional", Send { attributes: 0x10, ..good.clone() }, Some(Invalid)),
         ("control", Send { attributes: 0x20, ..good.clone() }, Some(Invalid)),
@@ -74,8 +85,44 @@ fn a_batch_must_make_sense() {
     for (name, send, expected) in table {
         assert_eq!(outcome(OWNER, Transaction::Send(send)), expected, "{name}");
     }
-    let last = exchange().execute(&call(OWNER, i64::MAX), &Transaction::Send(good));
-    assert_eq!(last, Outcome::Rejected(Invalid), "offsets are used up");
+}
+
+#[test]
+fn where_the_ledgers_time_counts_the_batchs_does_not() {
+    let mut exchange = Exchange::new(Arc::new(Config { log_append_time: true, ..config() }));
+    let send = Transaction::Send(Send { max_timestamp_ms: i64::MAX, ..batch(OWNER) });
+    assert_eq!(exchange.execute(&call(OWNER, 0), &send), Outcome::Appended { base_offset: 0 });
+}
+
+#[test]
+fn at_the_end_of_time_and_of_offsets_nothing_overflows() {
+    let mut exchange = exchange();
+    exchange.begin_block(u64::MAX);
+    let producer = Some(Producer { id: i64::MAX, epoch: i16::MAX, base_sequence: i32::MAX });
+    let send =
+        |record_count| Transaction::Send(Send { producer, record_count, max_timestamp_ms: i64::MAX, ..batch(OWNER) });
+    let at = |next_offset| Call { time_ms: u64::MAX, ..call(OWNER, next_offset) };
+    let last = i64::MAX - i64::from(RECORDS_PER_BATCH_MAX);
+    assert_eq!(exchange.execute(&at(last + 1), &send(RECORDS_PER_BATCH_MAX)), Outcome::Rejected(Invalid));
+    let appended = Outcome::Appended { base_offset: last };
+    assert_eq!(exchange.execute(&at(last), &send(RECORDS_PER_BATCH_MAX)), appended);
+    assert_eq!(exchange.execute(&at(i64::MAX), &send(1)), Outcome::Rejected(Invalid), "offsets are used up");
+    let commit = Transaction::Commit(Commit { group: Digest::ZERO, offset: i64::MAX });
+    assert_eq!(exchange.execute(&at(i64::MAX), &commit), Outcome::Recorded);
+    let receive = |first, last| Transaction::Receive(Receive { first, last, salts: Digest::ZERO });
+    assert_eq!(exchange.execute(&at(i64::MAX), &receive(0, i64::MAX - 1)), Outcome::Recorded);
+    for (first, last) in [(i64::MIN, i64::MAX), (0, i64::MAX), (i64::MIN, i64::MIN)] {
+        assert_eq!(exchange.execute(&at(i64::MAX), &receive(first, last)), Outcome::Rejected(OffsetOutOfRange));
+    }
+    assert_eq!(exchange.execute(&at(i64::MAX), &receive(i64::MAX - 1, 0)), Outcome::Rejected(Invalid));
+}
+
+#[test]
+fn a_refusal_is_of_somebody_who_is_there() {
+    for (to, expected) in [("witness", None), ("reader", None), ("nobody", Some(Invalid))] {
+        let refuse = Refuse { to: org(to), offset: 0, reason: 1 };
+        assert_eq!(outcome(OWNER, Transaction::Refuse(refuse)), expected, "{to}");
+    }
 }
 
 #[test]
@@ -141,6 +188,7 @@ fn the_configuration_changes_one_version_at_a_time_and_never_whose_keys_are_whos
         ("another owner", Config { owner: org("writer"), ..second() }, Some(NotAuthorised)),
         ("another ledger", Config { ledger: LedgerId { partition: 1, ..LEDGER }, ..second() }, Some(Invalid)),
         ("another name", Config { topic: "other".into(), ..second() }, Some(Invalid)),
+        ("batches that Kafka cannot have", Config { batch_bytes_limit: 1 << 31, ..second() }, Some(Invalid)),
         ("too many readers", Config { readers: many, ..second() }, Some(Invalid)),
     ];
     for (name, config, expected) in table {

@@ -24,7 +24,7 @@ fn member(node: NodeId, name: &str) -> Member {
     Member { node, org: org(name), key: PublicKey([node.0 as u8; 32]) }
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         version: 1,
         ledger: LEDGER,
