@@ -1,7 +1,8 @@
 //! The shell around [`Group`]: one task per group, its timers, and its persisted form in the organisation's own ledger.
 //!
-//! A task's requests are answered in their own time: joins and syncs wait for others. What must be persisted is written in
-//! order while the group goes on. A group without members, timers and requests ends its task; the ledger keeps it.
+//! A task's requests are answered in their own time: joins and syncs wait for others. What must be persisted is written
+//! one after the other, in order, while the group goes on. A group without members, timers and requests ends its task; the
+//! ledger keeps it.
 
 use crate::error::Refusal;
 use crate::group::{
@@ -10,11 +11,11 @@ use crate::group::{
 };
 use dashmap::DashMap;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
-use std::collections::HashMap;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use waybill_consensus::Clock;
@@ -28,6 +29,8 @@ const QUEUE_MAX: usize = 4096;
 const GROUPS_MAX: usize = 100_000;
 /// How long a write to the organisation's ledger may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kafka's name for the state of a group without members.
+const EMPTY: &str = "Empty";
 /// How long a task without members lingers.
 const VACANT_LINGER: Duration = Duration::from_secs(60);
 
@@ -36,7 +39,21 @@ pub struct Coordinator {
     node: Node,
     clock: Clock,
     limits: Limits,
-    groups: Arc<DashMap<String, mpsc::Sender<Request>>>,
+    groups: Arc<Tasks>,
+}
+
+/// The tasks that run, by their group's name.
+type Tasks = DashMap<String, mpsc::Sender<Request>>;
+
+/// A group as ListGroups shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Kafka's name for its state.
+    pub state: &'static str,
+    /// Empty if there has never been a member.
+    pub protocol_type: String,
 }
 
 /// A request without its token; the task gives it one.
@@ -47,8 +64,11 @@ enum Request {
     Leave(Leave, oneshot::Sender<Result<Vec<Left>, GroupError>>),
     Commit(Commit, oneshot::Sender<Result<(), GroupError>>),
     Describe(oneshot::Sender<Description>),
-    Delete(oneshot::Sender<Result<(), GroupError>>),
+    Delete(oneshot::Sender<Deleted>),
 }
+
+/// Whether there was such a group; it goes only without members, and if the ledger can be written.
+type Deleted = Result<Result<bool, GroupError>, Refusal>;
 
 /// Stands in a request until the task gives it its own.
 pub const NO_TOKEN: Token = Token(0);
@@ -84,14 +104,50 @@ impl Coordinator {
         self.ask(group, |answer| Request::Commit(commit, answer)).await
     }
 
-    /// The group as DescribeGroups shows it; a group that nobody has heard of is an empty one.
-    pub async fn describe(&self, group: &str) -> Result<Description, Refusal> {
-        self.ask(group, Request::Describe).await
+    /// The group as DescribeGroups shows it; none if nobody has heard of it.
+    pub async fn describe(&self, group: &str) -> Result<Option<Description>, Refusal> {
+        let description = self.ask(group, Request::Describe).await?;
+        let known = description.state != EMPTY || self.is_stored(group);
+        Ok(known.then_some(description))
     }
 
-    /// Ends a group without members.
-    pub async fn delete(&self, group: &str) -> Result<Result<(), GroupError>, Refusal> {
-        self.ask(group, Request::Delete).await
+    /// Every group: those with members, those that were saved, and those that have only committed offsets.
+    pub async fn list(&self) -> Vec<Listed> {
+        let running = self.groups.iter().map(|entry| entry.key().clone());
+        let names: BTreeSet<String> = self.node.organisation().groups().into_iter().chain(running).collect();
+        let mut listed = Vec::with_capacity(names.len());
+        for name in names {
+            let group = match self.sleeping(&name) {
+                Some(protocol_type) => Some((EMPTY, protocol_type)),
+                None => {
+                    let described = self.describe(&name).await.ok().flatten();
+                    described.map(|description| (description.state, description.protocol_type))
+                }
+            };
+            listed.extend(group.map(|(state, protocol_type)| Listed { name, state, protocol_type }));
+        }
+        listed
+    }
+
+    /// The protocol type of a group without members and without a task: it need not be woken to be listed. One that was
+    /// saved with members is: their sessions are to end, if they are gone.
+    fn sleeping(&self, name: &str) -> Option<String> {
+        if self.groups.contains_key(name) {
+            return None;
+        }
+        let Some(saved) = self.node.organisation().group(name) else { return Some(String::new()) };
+        let saved = GroupMetadata::decode(&saved).ok().filter(|saved| saved.members.is_empty())?;
+        Some(saved.protocol_type.unwrap_or_default())
+    }
+
+    fn is_stored(&self, name: &str) -> bool {
+        let organisation = self.node.organisation();
+        organisation.group(name).is_some() || !organisation.committed_all(name).is_empty()
+    }
+
+    /// Deletes a group without members, and its offsets. False if there was none.
+    pub async fn delete(&self, group: &str) -> Deleted {
+        self.ask(group, Request::Delete).await?
     }
 
     async fn ask<T>(&self, group: &str, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
@@ -101,7 +157,7 @@ impl Coordinator {
             let task = self.task(group)?;
             match task.send(request).await {
                 Ok(()) => break,
-                // The task has just ended because nobody needed it: the next one takes over.
+                // The task has failed: the next one takes over.
                 Err(returned) => {
                     request = returned.0;
                     self.groups.remove_if(group, |_, task| task.is_closed());
@@ -140,63 +196,86 @@ impl Coordinator {
             group,
             node: self.node.clone(),
             clock: self.clock,
+            limits: self.limits,
+            tasks: Arc::downgrade(&self.groups),
+            incarnation: 0,
             next_token: 1,
             joins: HashMap::new(),
             syncs: HashMap::new(),
             heartbeats: HashMap::new(),
             leaves: HashMap::new(),
             commits: HashMap::new(),
-            persisting: FuturesOrdered::new(),
+            writes: VecDeque::new(),
+            writing: FuturesUnordered::new(),
         };
         tokio::spawn(task_of_group.drive(requests));
         task
     }
 }
 
-type Persisted = Pin<Box<dyn Future<Output = (Ticket, bool)> + Send>>;
+/// What happens when a write has been done, or has failed.
+enum Then {
+    /// The group is told, unless it has been deleted and begun anew since.
+    Persisted { incarnation: u64, ticket: Ticket },
+    /// Whoever deletes the group is told.
+    Deleted(oneshot::Sender<Deleted>),
+}
+
+type Writing = Pin<Box<dyn Future<Output = (Then, Option<Answer>)> + Send>>;
 
 struct GroupTask {
     name: String,
     group: Group,
     node: Node,
     clock: Clock,
+    limits: Limits,
+    /// To take ourselves off it. Weak, because our own sender is in it.
+    tasks: Weak<Tasks>,
+    /// How often the group has been deleted and begun anew in this task.
+    incarnation: u64,
     next_token: u64,
     joins: HashMap<Token, oneshot::Sender<Result<Joined, JoinRefusal>>>,
     syncs: HashMap<Token, oneshot::Sender<Result<Synced, GroupError>>>,
     heartbeats: HashMap<Token, oneshot::Sender<Result<(), GroupError>>>,
     leaves: HashMap<Token, oneshot::Sender<Result<Vec<Left>, GroupError>>>,
     commits: HashMap<Token, oneshot::Sender<Result<(), GroupError>>>,
-    persisting: FuturesOrdered<Persisted>,
+    /// What is to be written after `writing`.
+    writes: VecDeque<(Then, Command)>,
+    /// At most one: two at a time might overtake each other.
+    writing: FuturesUnordered<Writing>,
 }
 
 impl GroupTask {
     async fn drive(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
             let timeout = self.group.next_timeout();
-            let idle = timeout.is_none() && self.persisting.is_empty() && self.group.is_vacant();
+            let idle = timeout.is_none() && self.writing.is_empty() && self.group.is_vacant();
             let wake = timeout.map_or(tokio::time::Instant::now() + VACANT_LINGER, |at| self.clock.instant(at));
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(request) => self.on_request(request),
-                    None => break,
+                    None => return,
                 },
-                Some((ticket, stored)) = self.persisting.next(), if !self.persisting.is_empty() => {
-                    self.handle(Input::Persisted { ticket, stored });
+                Some((then, answer)) = self.writing.next(), if !self.writing.is_empty() => {
+                    self.on_written(then, answer);
                 }
                 () = tokio::time::sleep_until(wake) => {
-                    if idle {
-                        break;
+                    if !idle {
+                        let outputs = self.group.handle_timeout(self.clock.now_ms());
+                        self.perform(outputs);
+                    } else if self.is_taken_off(&requests) {
+                        return;
                     }
-                    let outputs = self.group.handle_timeout(self.clock.now_ms());
-                    self.perform(outputs);
                 }
             }
         }
-        // Whoever got in before the end is answered; the others find the channel closed and start the next task.
-        requests.close();
-        while let Some(request) = requests.recv().await {
-            self.on_request(request);
-        }
+    }
+
+    /// Under the lock of the map's entry: whoever has our sender already keeps us here.
+    fn is_taken_off(&self, requests: &mpsc::Receiver<Request>) -> bool {
+        let Some(tasks) = self.tasks.upgrade() else { return true };
+        let unused = |_: &String, task: &mpsc::Sender<Request>| task.strong_count() == 1 && requests.is_empty();
+        tasks.remove_if(&self.name, unused).is_some()
     }
 
     fn on_request(&mut self, request: Request) {
@@ -225,7 +304,20 @@ impl GroupTask {
             }
             // A client that has gone does not wait for its answer.
             Request::Describe(answer) => drop(answer.send(self.group.describe())),
-            Request::Delete(answer) => drop(answer.send(self.group.delete())),
+            Request::Delete(answer) => self.delete(answer),
+        }
+    }
+
+    /// A group of this name may be begun at once; its generations are stored after the deletion.
+    fn delete(&mut self, answer: oneshot::Sender<Deleted>) {
+        match self.group.delete() {
+            Ok(()) => {
+                self.group = Group::new(self.limits);
+                self.incarnation += 1;
+                self.write(Then::Deleted(answer), Command::DeleteGroup(self.name.clone()));
+            }
+            // A client that has gone does not wait for its answer.
+            Err(error) => drop(answer.send(Ok(Err(error)))),
         }
     }
 
@@ -250,24 +342,58 @@ impl GroupTask {
 
     fn persist(&mut self, ticket: Ticket, metadata: &GroupMetadata) {
         let save = SaveGroup { group: self.name.clone(), metadata: metadata.encode() };
-        let command = Command::SaveGroup(save).to_bytes();
+        self.write(Then::Persisted { incarnation: self.incarnation, ticket }, Command::SaveGroup(save));
+    }
+
+    fn write(&mut self, then: Then, command: Command) {
+        self.writes.push_back((then, command));
+        self.write_next();
+    }
+
+    fn write_next(&mut self) {
+        if !self.writing.is_empty() {
+            return;
+        }
+        let Some((then, command)) = self.writes.pop_front() else { return };
         let (node, name) = (self.node.clone(), self.name.clone());
-        // It runs from now on, whatever the task does; the results are taken in order.
-        let writing = tokio::spawn(async move {
-            let answer = node.write_organisation(command, WRITE_TIMEOUT).await.map_err(|error| error.to_string());
-            match answer.and_then(|answer| Answer::from_bytes(&answer).map_err(|error| error.to_string())) {
-                Ok(Answer::Refused(refusal)) => {
-                    tracing::error!(group = name, ?refusal, "the organisation's ledger refuses the group");
-                    false
-                }
-                Ok(_) => true,
-                Err(error) => {
-                    tracing::error!(group = name, %error, "the group cannot be saved");
-                    false
-                }
+        self.writing.push(Box::pin(async move { (then, write(&node, &name, &command).await) }));
+    }
+
+    fn on_written(&mut self, then: Then, answer: Option<Answer>) {
+        self.write_next();
+        match then {
+            Then::Persisted { incarnation, ticket } if incarnation == self.incarnation => {
+                self.handle(Input::Persisted { ticket, stored: answer.is_some() });
             }
-        });
-        self.persisting.push_back(Box::pin(async move { (ticket, writing.await.unwrap_or(false)) }));
+            Then::Persisted { .. } => {}
+            Then::Deleted(waiting) => {
+                let deleted = match answer {
+                    Some(Answer::GroupDeleted(existed)) => Ok(Ok(existed)),
+                    _ => Err(Refusal::CoordinatorUnavailable),
+                };
+                // A client that has gone does not wait for its answer.
+                let _ = waiting.send(deleted);
+            }
+        }
+    }
+}
+
+/// Orders a command on the organisation's ledger. None if it does not answer or refuses.
+async fn write(node: &Node, group: &str, command: &Command) -> Option<Answer> {
+    let answer = match node.write_organisation(command.to_bytes(), WRITE_TIMEOUT).await {
+        Ok(answer) => Answer::from_bytes(&answer).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(Answer::Refused(refusal)) => {
+            tracing::error!(group, ?refusal, "the organisation's ledger refuses the group");
+            None
+        }
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            tracing::error!(group, %error, "the group cannot be saved");
+            None
+        }
     }
 }
 

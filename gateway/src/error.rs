@@ -104,6 +104,14 @@ pub enum Refusal {
     /// The offset's metadata string is too long.
     OffsetMetadataTooLarge,
 
+    /// Transactional producers are not served yet. Fatal for the client, with a message that names the cause; a
+    /// retriable code would make it ask for ever.
+    TransactionsNotServed,
+    /// Controllers were asked for, and this is a broker.
+    MismatchedEndpointType,
+    /// An endpoint that does not exist was asked for.
+    UnsupportedEndpointType,
+
     /// A limit of this node is reached. Clients back off.
     Throttled,
     /// A fault of this node, logged where it was found.
@@ -160,6 +168,10 @@ impl Refusal {
             Self::UnknownGroup => Kafka::GroupIdNotFound,
             Self::Group(error) => of_group(error),
             Self::OffsetMetadataTooLarge => Kafka::OffsetMetadataTooLarge,
+
+            Self::TransactionsNotServed => Kafka::TransactionalIdAuthorizationFailed,
+            Self::MismatchedEndpointType => Kafka::MismatchedEndpointType,
+            Self::UnsupportedEndpointType => Kafka::UnsupportedEndpointType,
 
             Self::Throttled => Kafka::ThrottlingQuotaExceeded,
             Self::Internal => Kafka::UnknownServerError,

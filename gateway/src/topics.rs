@@ -1,12 +1,14 @@
 //! Topics come and go by transactions on the system ledger, and are there when this node's replicas have started.
 
+pub mod settings;
+
 use crate::broker::Broker;
 use crate::error::Refusal;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use waybill_ledger::contract::{Topic, TopicNameError, check_topic_name};
+use waybill_ledger::contract::{SystemState, Topic, TopicNameError, check_topic_name};
 use waybill_types::transaction::{CreateTopic, SystemChange};
 use waybill_types::{LedgerId, NodeId, Outcome, Rejection, TopicId, Transaction};
 
@@ -62,10 +64,14 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
 /// What would be ordered for this topic: checked, placed, with a fresh id.
 pub fn plan(broker: &Broker, new: &NewTopic) -> Result<CreateTopic, Failure> {
     check_name(&new.name)?;
-    let system = broker.system();
-    if system.topic_named(&new.name).is_some() {
-        return Err(Failure::new(Refusal::TopicExists, format!("topic '{}' already exists", new.name)));
+    if broker.connector.is_none() {
+        // It could not be written to, and nobody else could have the name.
+        let reason = format!("{} has no connector: it only witnesses, and owns no topics", broker.org);
+        return Err(Failure::new(Refusal::TopicDenied, reason));
     }
+    check_is_free(broker, &new.name)?;
+    settings::check(new.settings.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))))
+        .map_err(|reason| Failure::new(Refusal::InvalidConfig, reason))?;
     let partitions = if new.partitions == -1 { broker.settings.default_partitions } else { new.partitions };
     if !(1..=PARTITIONS_MAX).contains(&partitions) {
         let reason = format!("number of partitions must be 1 to {PARTITIONS_MAX}, or -1 for the default");
@@ -84,12 +90,35 @@ pub fn plan(broker: &Broker, new: &NewTopic) -> Result<CreateTopic, Failure> {
     })
 }
 
-/// One node of each organisation, 4 or 7 of them, or 1: as many as the network can give. The start moves with the
-/// partition, so that primaries and replicas spread.
-fn place(broker: &Broker, replication_factor: i16, partition: usize) -> Result<Vec<NodeId>, Failure> {
-    const FACTORS: [usize; 3] = [7, 4, 1];
-    const DEFAULT: usize = 4;
+/// Kafka's metric names turn `.` into `_`, so names that differ only there collide.
+fn check_is_free(broker: &Broker, name: &str) -> Result<(), Failure> {
     let system = broker.system();
+    if system.topic_named(name).is_some() {
+        return Err(Failure::new(Refusal::TopicExists, format!("topic '{name}' already exists")));
+    }
+    let flat = |name: &str| name.replace('.', "_");
+    match system.topics().find(|topic| flat(&topic.name) == flat(name)) {
+        Some(other) => {
+            Err(Failure::new(Refusal::InvalidTopic, format!("topic '{name}' collides with topic '{}'", other.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How many replicas a partition has: 3f + 1, or one alone.
+const REPLICATION_FACTORS: [usize; 3] = [7, 4, 1];
+
+/// The replicas of a partition that does not say how many, and the least it gets: 4, where there are so many.
+pub fn default_replication_factor(broker: &Broker) -> usize {
+    default_factor(one_node_of_each(&broker.system()).len())
+}
+
+fn default_factor(organisations: usize) -> usize {
+    const DEFAULT: usize = 4;
+    REPLICATION_FACTORS.into_iter().find(|factor| *factor <= organisations.min(DEFAULT)).unwrap_or(1)
+}
+
+fn one_node_of_each(system: &SystemState) -> Vec<NodeId> {
     let mut nodes: Vec<NodeId> = Vec::new();
     let mut orgs = Vec::new();
     for member in system.nodes() {
@@ -98,13 +127,20 @@ fn place(broker: &Broker, replication_factor: i16, partition: usize) -> Result<V
             nodes.push(member.node);
         }
     }
-    let default = FACTORS.into_iter().find(|factor| *factor <= nodes.len().min(DEFAULT)).unwrap_or(1);
+    nodes
+}
+
+/// One node of each organisation, 4 or 7 of them, or 1: as many as the network can give. The start moves with the
+/// partition, so that primaries and replicas spread.
+fn place(broker: &Broker, replication_factor: i16, partition: usize) -> Result<Vec<NodeId>, Failure> {
+    let mut nodes = one_node_of_each(&broker.system());
+    let default = default_factor(nodes.len());
     let wanted = if replication_factor == -1 { default } else { usize::try_from(replication_factor).unwrap_or(0) };
     if wanted == 0 {
         return Err(Failure::new(Refusal::InvalidReplicationFactor, "replication factor must be -1 or above 0"));
     }
-    let factor =
-        if wanted <= default { Some(default) } else { FACTORS.into_iter().rev().find(|factor| *factor >= wanted) };
+    let at_least = |factor: &usize| *factor >= wanted;
+    let factor = if wanted <= default { Some(default) } else { REPLICATION_FACTORS.into_iter().rev().find(at_least) };
     let Some(factor) = factor.filter(|factor| *factor <= nodes.len()) else {
         let reason = format!("replication factor {wanted}: the network has {} organisations with nodes", nodes.len());
         return Err(Failure::new(Refusal::InvalidReplicationFactor, reason));
@@ -133,25 +169,46 @@ pub async fn create(broker: &Broker, new: NewTopic, timeout: Duration) -> Result
         _ => {}
     }
     let topic = broker.wait_for(deadline, |broker| broker.system().topic(id).cloned()).await?;
+    wait_until_started(broker, &topic, deadline).await?;
+    tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(), "topic created");
+    Ok(topic)
+}
+
+/// The topic of this name with the defaults, created by us or by whoever asks for it at the same time.
+pub async fn ensure(broker: &Broker, name: &str, timeout: Duration) -> Result<Arc<Topic>, Failure> {
+    let deadline = Instant::now() + timeout;
+    match create(broker, NewTopic::named(name), timeout).await {
+        Err(Failure { refusal: Refusal::TopicExists, .. }) => {
+            // Ordered before ours, and perhaps not known here yet.
+            let topic = broker.wait_for(deadline, |broker| broker.system().topic_named(name).cloned()).await?;
+            wait_until_started(broker, &topic, deadline).await?;
+            Ok(topic)
+        }
+        created => created,
+    }
+}
+
+async fn wait_until_started(broker: &Broker, topic: &Arc<Topic>, deadline: Instant) -> Result<(), Refusal> {
     for index in 0..topic.partitions.len() {
         let started = |broker: &Broker| {
-            let partition = broker.partition_of(&topic, index as i32).ok()?;
+            let partition = broker.partition_of(topic, index as i32).ok()?;
             (partition.replica.progress().borrow().executed > 0).then_some(())
         };
         broker.wait_for(deadline, started).await?;
     }
-    tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(), "topic created");
-    Ok(topic)
+    Ok(())
 }
 
 /// Deletes a topic of ours and waits until this node knows.
 pub async fn delete(broker: &Broker, topic: &Topic, timeout: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
+    if topic.owner != broker.org {
+        // The contract would refuse it; the ledger need not hear of it.
+        return Err(Failure::new(Refusal::TopicDenied, format!("the topic belongs to {}", topic.owner)));
+    }
     match order(broker, SystemChange::DeleteTopic(topic.id), deadline).await? {
         Outcome::Rejected(Rejection::UnknownTopic) => return Err(Refusal::UnknownTopicOrPartition.into()),
-        Outcome::Rejected(Rejection::NotAuthorised) => {
-            return Err(Failure::new(Refusal::TopicDenied, format!("the topic belongs to {}", topic.owner)));
-        }
+        Outcome::Rejected(Rejection::NotAuthorised) => return Err(Refusal::TopicDenied.into()),
         Outcome::Rejected(_) => return Err(Refusal::InvalidRequest.into()),
         _ => {}
     }

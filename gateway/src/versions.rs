@@ -1,9 +1,8 @@
 //! The Kafka APIs this gateway speaks, and in which versions.
 //!
 //! The table is written by hand: `ApiKey::valid_versions()` of `kafka-protocol` claims versions that its decoders
-//! refuse. What stands here is advertised in ApiVersions, and what is advertised is served; a client falls back
-//! from, or does without, what is missing. A row that is not `served` has its decoder ready and is neither
-//! advertised nor decoded.
+//! refuse. What stands here is advertised in ApiVersions, and what is advertised is served and tested; a client falls
+//! back from, or does without, what is missing.
 //!
 //! Four rows are as they are for the sake of existing clients:
 //! - Produce starts at 0, because librdkafka 2.0 otherwise believes that the broker knows no gzip, snappy or lz4 and
@@ -71,11 +70,9 @@ pub struct Row {
     pub max: i16,
     /// The first version with compact lengths and tagged fields (KIP-482).
     flexible_since: i16,
-    /// Whether it is advertised and dispatched.
-    pub served: bool,
 }
 
-/// Every API that can be decoded, ordered by key.
+/// Every API that is served, ordered by key: the content of an ApiVersions response.
 pub const TABLE: [Row; 21] = [
     row(Api::Produce, 0, 11, 9),
     row(Api::Fetch, 4, 12, 12),
@@ -88,26 +85,21 @@ pub const TABLE: [Row; 21] = [
     row(Api::Heartbeat, 0, 4, 4),
     row(Api::LeaveGroup, 0, 5, 4),
     row(Api::SyncGroup, 0, 5, 4),
-    row(Api::DescribeGroups, 0, 6, 5).not_yet(),
-    row(Api::ListGroups, 0, 5, 3).not_yet(),
+    row(Api::DescribeGroups, 0, 6, 5),
+    row(Api::ListGroups, 0, 5, 3),
     row(Api::ApiVersions, 0, 4, 3),
     row(Api::CreateTopics, 2, 7, 5),
     row(Api::DeleteTopics, 1, 6, 4),
     row(Api::InitProducerId, 0, 4, 2),
-    row(Api::OffsetForLeaderEpoch, 2, 4, 4).not_yet(),
-    row(Api::DescribeConfigs, 1, 4, 4).not_yet(),
-    row(Api::DeleteGroups, 0, 2, 2).not_yet(),
-    row(Api::DescribeCluster, 0, 2, 0).not_yet(),
+    row(Api::OffsetForLeaderEpoch, 2, 4, 4),
+    row(Api::DescribeConfigs, 1, 4, 4),
+    row(Api::DeleteGroups, 0, 2, 2),
+    row(Api::DescribeCluster, 0, 2, 0),
 ];
 
-/// The rows to put into an ApiVersions response, ordered by key.
-pub fn advertised() -> impl Iterator<Item = &'static Row> {
-    TABLE.iter().filter(|row| row.served)
-}
-
-/// The row of a served API, or `None` for a key that is unknown or not served.
+/// The row of an API, or `None` for a key that is unknown or not served.
 pub fn served(api_key: i16) -> Option<&'static Row> {
-    advertised().find(|row| row.api.key() == api_key)
+    TABLE.iter().find(|row| row.api.key() == api_key)
 }
 
 /// Whether this version of the API's messages has compact lengths and tagged fields.
@@ -168,14 +160,10 @@ impl Row {
     pub const fn supports(&self, version: i16) -> bool {
         self.min <= version && version <= self.max
     }
-
-    const fn not_yet(self) -> Self {
-        Self { served: false, ..self }
-    }
 }
 
 const fn row(api: Api, min: i16, max: i16, flexible_since: i16) -> Row {
-    Row { api, min, max, flexible_since, served: true }
+    Row { api, min, max, flexible_since }
 }
 
 #[cfg(test)]

@@ -8,38 +8,41 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use kafka_protocol::protocol::StrBytes;
 
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// The first version that asks for several at once, and answers so.
+const SEVERAL_SINCE: i16 = 4;
 
 /// Names this node for groups.
 pub fn handle(broker: &Broker, context: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let refusal = (request.key_type != GROUP).then_some(Refusal::CoordinatorUnavailable);
-    let reason = refusal.map(|_| {
-        StrBytes::from_static_str("only consumer groups have a coordinator here: transactions are not served yet")
-    });
-    let (node, host, port) = match refusal {
-        None => (
-            BrokerId(broker.node.0 as i32),
-            StrBytes::from_string(broker.settings.advertised_host.clone()),
-            i32::from(broker.settings.advertised_port),
-        ),
-        Some(_) => (BrokerId(-1), StrBytes::default(), -1),
+    let refused = match request.key_type {
+        GROUP => None,
+        TRANSACTION => Some((
+            Refusal::TransactionsNotServed,
+            StrBytes::from_static_str("only consumer groups have a coordinator here: transactions are not served yet"),
+        )),
+        _ => Some((Refusal::InvalidRequest, StrBytes::from_static_str("no such kind of coordinator"))),
     };
-    let code = refusal.map_or(0, Refusal::code);
-    if context.version < 4 {
-        return FindCoordinatorResponse::default()
-            .with_error_code(code)
-            .with_error_message(reason)
-            .with_node_id(node)
-            .with_host(host)
-            .with_port(port);
+    let found = match refused {
+        None => Coordinator::default()
+            .with_error_message(None)
+            .with_node_id(BrokerId(broker.node.0 as i32))
+            .with_host(StrBytes::from_string(broker.settings.advertised_host.clone()))
+            .with_port(i32::from(broker.settings.advertised_port)),
+        Some((refusal, reason)) => Coordinator::default()
+            .with_node_id(BrokerId(-1))
+            .with_port(-1)
+            .with_error_code(refusal.code())
+            .with_error_message(Some(reason)),
+    };
+    if context.version >= SEVERAL_SINCE {
+        let coordinators = request.coordinator_keys.into_iter().map(|key| found.clone().with_key(key));
+        return FindCoordinatorResponse::default().with_coordinators(coordinators.collect());
     }
-    let coordinators = request.coordinator_keys.into_iter().map(|key| {
-        Coordinator::default()
-            .with_key(key)
-            .with_node_id(node)
-            .with_host(host.clone())
-            .with_port(port)
-            .with_error_code(code)
-            .with_error_message(reason.clone())
-    });
-    FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    FindCoordinatorResponse::default()
+        .with_error_code(found.error_code)
+        .with_error_message(found.error_message)
+        .with_node_id(found.node_id)
+        .with_host(found.host)
+        .with_port(found.port)
 }

@@ -78,7 +78,8 @@ async fn join(broker: &Broker, context: &Context, request: JoinGroupRequest) -> 
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_ref().map(ToString::to_string),
         client_id: context.client_id.to_string(),
-        client_host: context.address.ip().to_string(),
+        // Kafka's form, which its tools print.
+        client_host: format!("/{}", context.address.ip()),
         session_timeout_ms: request.session_timeout_ms,
         rebalance_timeout_ms: request.rebalance_timeout_ms,
         protocol_type: request.protocol_type.to_string(),

@@ -3,20 +3,20 @@
 
 use crate::broker::Broker;
 use crate::error::Refusal;
-use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
-/// Hands out an id.
+/// Hands out an id. As in Kafka, a producer that names the id and epoch it had gets a new one all the same.
 pub async fn handle(broker: &Broker, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let refused = |code: i16| {
-        InitProducerIdResponse::default().with_error_code(code).with_producer_id(ProducerId(-1)).with_producer_epoch(-1)
+    let id = match request.transactional_id {
+        None => broker.next_producer_id().await,
+        Some(id) if id.is_empty() => Err(Refusal::InvalidRequest),
+        Some(_) => Err(Refusal::TransactionsNotServed),
     };
-    if request.transactional_id.is_some() {
-        // Fatal for the client, with a message that names the cause; a retriable code would make it ask for ever.
-        return refused(ResponseError::TransactionalIdAuthorizationFailed.code());
-    }
-    match broker.next_producer_id().await {
+    match id {
         Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(refusal) => refused(Refusal::code(refusal)),
+        Err(refusal) => InitProducerIdResponse::default()
+            .with_error_code(refusal.code())
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1),
     }
 }

@@ -9,9 +9,11 @@ use crate::error::Refusal;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use waybill_ledger::contract::may_read;
+use waybill_ledger::contract::{may_read, may_write};
+use waybill_ledger::partition::Entry;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -19,7 +21,7 @@ const MAX_TIMESTAMP: i64 = -3;
 /// The first offset that is on this node's disk: for us the earliest.
 const EARLIEST_LOCAL: i64 = -4;
 
-/// How long the payload may take in which a timestamp is looked for.
+/// How long the payloads of one request may take in which timestamps are looked for.
 const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first version whose answer has a leader epoch; before it `kafka-protocol` refuses to encode one.
@@ -27,12 +29,13 @@ const LEADER_EPOCH_SINCE: i16 = 4;
 
 /// Answers for each partition.
 pub async fn handle(broker: &Broker, context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let deadline = Instant::now() + PAYLOAD_TIMEOUT;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let found = match broker.partition(&topic.name, wanted.partition_index) {
-                Ok(partition) => find(broker, &partition, wanted).await,
+                Ok(partition) => find(broker, context, &partition, wanted, deadline).await,
                 Err(refusal) => Err(refusal),
             };
             let response = ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
@@ -52,14 +55,21 @@ pub async fn handle(broker: &Broker, context: &Context, request: ListOffsetsRequ
 /// Offset, timestamp (-1 where none was asked for) and leader epoch.
 async fn find(
     broker: &Broker,
+    context: &Context,
     partition: &Partition,
     wanted: &ListOffsetsPartition,
+    deadline: Instant,
 ) -> Result<(i64, i64, i32), Refusal> {
     let reader = &partition.replica.reader;
     let epoch = partition.leader_epoch();
     let config = partition.config()?;
-    if !may_read(&config, &broker.org) && wanted.timestamp != LATEST && wanted.timestamp != EARLIEST {
+    // Who may only write learns of the log's ends, but nothing of what is in it.
+    let of_content = !matches!(wanted.timestamp, LATEST | EARLIEST | EARLIEST_LOCAL);
+    if !may_read(&config, &broker.org) && (of_content || !may_write(&config, &broker.org)) {
         return Err(Refusal::TopicDenied);
+    }
+    if !is_known(wanted.timestamp, context.version) {
+        return Err(Refusal::UnsupportedVersion);
     }
     partition.check_leader_epoch(wanted.current_leader_epoch)?;
     let by_time = |timestamp| {
@@ -74,13 +84,22 @@ async fn find(
         MAX_TIMESTAMP => {
             let Some(timestamp) = reader.max_timestamp_ms() else { return Ok((-1, -1, -1)) };
             let Some(entry) = by_time(timestamp)? else { return Ok((-1, -1, -1)) };
-            locate(broker, partition, &entry, timestamp, epoch).await
+            locate(broker, partition, &entry, timestamp, deadline).await
         }
-        timestamp if timestamp >= 0 => match by_time(timestamp)? {
-            Some(entry) => locate(broker, partition, &entry, timestamp, epoch).await,
+        timestamp => match by_time(timestamp)? {
+            Some(entry) => locate(broker, partition, &entry, timestamp, deadline).await,
             None => Ok((-1, -1, -1)),
         },
-        _ => Err(Refusal::InvalidRequest),
+    }
+}
+
+/// Negative timestamps have a meaning each, and came one after the other.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        0.. | LATEST | EARLIEST => true,
+        MAX_TIMESTAMP => version >= 7,
+        EARLIEST_LOCAL => version >= 8,
+        _ => false,
     }
 }
 
@@ -88,14 +107,15 @@ async fn find(
 async fn locate(
     broker: &Broker,
     partition: &Partition,
-    entry: &std::sync::Arc<waybill_ledger::partition::Entry>,
+    entry: &Arc<Entry>,
     timestamp_ms: i64,
-    epoch: i32,
+    deadline: Instant,
 ) -> Result<(i64, i64, i32), Refusal> {
+    let epoch = partition.leader_epoch();
     if entry.log_append_time {
         return Ok((entry.base_offset, entry.max_timestamp_ms(), epoch));
     }
-    let batch = deliver::payload(broker, partition, entry, Instant::now() + PAYLOAD_TIMEOUT).await?;
+    let batch = deliver::payload(broker, partition, entry, deadline).await?;
     match batch::first_at_or_after(&batch, timestamp_ms) {
         Ok(Some(Found { offset_delta, timestamp_ms })) => {
             Ok((entry.base_offset + i64::from(offset_delta), timestamp_ms, epoch))

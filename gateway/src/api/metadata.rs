@@ -2,28 +2,34 @@
 //!
 //! A topic that does not exist is created when the client and the node's settings allow it.
 
-use crate::api::Context;
+use crate::api::{Context, operations};
 use crate::broker::Broker;
 use crate::error::Refusal;
-use crate::topics::{self, NewTopic};
+use crate::topics::{self, Failure};
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use waybill_ledger::contract::Topic;
 
 /// How long a request waits for a topic that it creates.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// "Not asked for", in the bit field of authorised operations (KIP-430).
-const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+/// The versions that can ask for the authorised operations on the cluster; DescribeCluster took that over.
+const CLUSTER_OPERATIONS: RangeInclusive<i16> = 8..=10;
+/// The first version that can ask for the authorised operations on topics (KIP-430).
+const TOPIC_OPERATIONS_SINCE: i16 = 8;
+/// The first version that can ask by id (KIP-516); versions 10 and 11 only show ids.
+const BY_ID_SINCE: i16 = 12;
 
 /// Answers with brokers and topics.
 pub async fn handle(broker: &Broker, context: &Context, request: MetadataRequest) -> MetadataResponse {
     let node = BrokerId(broker.node.0 as i32);
-    let topics = match request.topics {
+    let mut topics = match request.topics {
         // Version 0 has no null: an empty list means all.
         None => all(broker),
         Some(wanted) if wanted.is_empty() && context.version == 0 => all(broker),
@@ -31,14 +37,26 @@ pub async fn handle(broker: &Broker, context: &Context, request: MetadataRequest
             let may_create = request.allow_auto_topic_creation && broker.settings.auto_create_topics;
             let mut topics = Vec::with_capacity(wanted.len());
             for topic in wanted {
-                topics.push(match topic.name {
-                    Some(name) if !name.is_empty() || topic.topic_id.is_nil() => named(broker, name, may_create).await,
-                    _ => by_id(broker, topic.topic_id),
+                topics.push(match (topic.name, topic.topic_id) {
+                    (Some(name), id) if id.is_nil() => named(broker, name, may_create).await,
+                    (None, id) if context.version >= BY_ID_SINCE => by_id(broker, id),
+                    (name, id) => {
+                        refused(Refusal::InvalidRequest).with_name(Some(name.unwrap_or_default())).with_topic_id(id)
+                    }
                 });
             }
             topics
         }
     };
+    if !request.include_topic_authorized_operations || context.version < TOPIC_OPERATIONS_SINCE {
+        topics.iter_mut().for_each(|topic| topic.topic_authorized_operations = operations::NOT_ASKED);
+    }
+    let cluster_operations =
+        if request.include_cluster_authorized_operations && CLUSTER_OPERATIONS.contains(&context.version) {
+            operations::on_cluster(broker)
+        } else {
+            operations::NOT_ASKED
+        };
     MetadataResponse::default()
         .with_brokers(vec![
             MetadataResponseBroker::default()
@@ -48,7 +66,7 @@ pub async fn handle(broker: &Broker, context: &Context, request: MetadataRequest
         ])
         .with_cluster_id(Some(StrBytes::from_string(broker.cluster_id())))
         .with_controller_id(node)
-        .with_cluster_authorized_operations(OPERATIONS_NOT_ASKED)
+        .with_cluster_authorized_operations(cluster_operations)
         .with_topics(topics)
 }
 
@@ -61,11 +79,15 @@ async fn named(broker: &Broker, name: TopicName, may_create: bool) -> MetadataRe
     let known = broker.system().topic_named(&name).cloned();
     let topic = match known {
         Some(topic) => Ok(topic),
-        None if may_create => topics::create(broker, NewTopic::named(&name), CREATE_TIMEOUT).await,
-        None => Err(topics::check_name(&name).err().unwrap_or(topics::Failure::from(Refusal::UnknownTopicOrPartition))),
+        None => match topics::check_name(&name) {
+            Ok(()) if may_create => topics::ensure(broker, &name, CREATE_TIMEOUT).await,
+            Ok(()) => Err(Failure::from(Refusal::UnknownTopicOrPartition)),
+            Err(failure) => Err(failure),
+        },
     };
     match topic {
-        Ok(topic) => described(broker, &topic),
+        Ok(topic) if broker.may_see(&topic) => described(broker, &topic),
+        Ok(_) => refused(Refusal::TopicDenied).with_name(Some(name)),
         Err(failure) => refused(failure.refusal).with_name(Some(name)),
     }
 }
@@ -73,26 +95,24 @@ async fn named(broker: &Broker, name: TopicName, may_create: bool) -> MetadataRe
 fn by_id(broker: &Broker, id: uuid::Uuid) -> MetadataResponseTopic {
     let system = broker.system();
     match system.topic(waybill_types::TopicId(*id.as_bytes())) {
-        Some(topic) => described(broker, topic),
+        Some(topic) if broker.may_see(topic) => described(broker, topic),
+        Some(_) => refused(Refusal::TopicDenied).with_topic_id(id),
         None => refused(Refusal::UnknownTopicId).with_topic_id(id),
     }
 }
 
 fn refused(refusal: Refusal) -> MetadataResponseTopic {
     // A topic that is being created: clients ask again after this code, as they do with Kafka.
-    let code = if refusal == Refusal::RequestTimedOut {
-        kafka_protocol::error::ResponseError::LeaderNotAvailable.code()
-    } else {
-        refusal.code()
-    };
-    MetadataResponseTopic::default().with_error_code(code).with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
+    let code =
+        if refusal == Refusal::RequestTimedOut { ResponseError::LeaderNotAvailable.code() } else { refusal.code() };
+    MetadataResponseTopic::default().with_error_code(code).with_name(None)
 }
 
 fn described(broker: &Broker, topic: &Arc<Topic>) -> MetadataResponseTopic {
     let id = |node: &waybill_types::NodeId| BrokerId(node.0 as i32);
     let partitions = topic.partitions.iter().enumerate().map(|(index, replicas)| {
-        let started = broker.partition_of(topic, index as i32).is_ok();
-        let code = if started { 0 } else { kafka_protocol::error::ResponseError::LeaderNotAvailable.code() };
+        let started = broker.partition_of(topic, index as i32);
+        let code = if started.is_ok() { 0 } else { ResponseError::LeaderNotAvailable.code() };
         // The leader must be among the replicas for clients that check it, and is our own gateway for all.
         let mut nodes: Vec<BrokerId> = replicas.iter().map(id).collect();
         let leader = id(&broker.node);
@@ -101,9 +121,7 @@ fn described(broker: &Broker, topic: &Arc<Topic>) -> MetadataResponseTopic {
             .with_error_code(code)
             .with_partition_index(index as i32)
             .with_leader_id(leader)
-            .with_leader_epoch(
-                broker.partition_of(topic, index as i32).map_or(-1, |partition| partition.leader_epoch()),
-            )
+            .with_leader_epoch(started.map_or(-1, |partition| partition.leader_epoch()))
             .with_replica_nodes(nodes.clone())
             .with_isr_nodes(nodes)
     });
@@ -111,5 +129,5 @@ fn described(broker: &Broker, topic: &Arc<Topic>) -> MetadataResponseTopic {
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))
         .with_topic_id(uuid::Uuid::from_bytes(topic.id.0))
         .with_partitions(partitions.collect())
-        .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
+        .with_topic_authorized_operations(operations::on_topic(broker, topic))
 }

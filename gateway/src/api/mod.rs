@@ -1,14 +1,21 @@
 //! The Kafka APIs: one file each, named after the API. Each says which versions it serves and what is particular to them.
 
 mod create_topics;
+mod delete_groups;
 mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
 mod fetch;
 mod find_coordinator;
 mod groups;
 mod init_producer_id;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 mod offsets;
+mod operations;
 mod produce;
 pub mod versions;
 
@@ -94,6 +101,20 @@ async fn handle(
         Request::InitProducerId(request) => context.answer(api, &init_producer_id::handle(&broker, request).await),
         Request::OffsetCommit(request) => context.answer(api, &offsets::commit(&broker, &context, request).await),
         Request::OffsetFetch(request) => context.answer(api, &offsets::fetch(&broker, &context, request)),
+        Request::OffsetForLeaderEpoch(request) => {
+            context.answer(api, &offset_for_leader_epoch::handle(&broker, request))
+        }
+        Request::DescribeGroups(request) => {
+            context.answer(api, &describe_groups::handle(&broker, &context, request).await)
+        }
+        Request::ListGroups(request) => context.answer(api, &list_groups::handle(&broker, &request).await),
+        Request::DeleteGroups(request) => context.answer(api, &delete_groups::handle(&broker, request).await),
+        Request::DescribeConfigs(request) => {
+            context.answer(api, &describe_configs::handle(&broker, &context, &request))
+        }
+        Request::DescribeCluster(request) => {
+            context.answer(api, &describe_cluster::handle(&broker, &context, &request))
+        }
         request => return groups::handle(&broker, &context, request, stop).await,
     };
     Ok(response?)

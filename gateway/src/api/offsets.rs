@@ -1,8 +1,8 @@
 //! OffsetCommit 2 to 8 and OffsetFetch 1 to 8: stored in the organisation's own ledger, answered when its nodes have it.
 //! What was passed then goes on the partitions' ledgers as `Commit`, batched ([`crate::commits`]).
 
-use crate::api::Context;
 use crate::api::groups::code;
+use crate::api::{Context, operations};
 use crate::broker::Broker;
 use crate::coordinator::NO_TOKEN;
 use crate::error::Refusal;
@@ -58,7 +58,8 @@ pub async fn commit(broker: &Broker, context: &Context, request: OffsetCommitReq
         Err(refusal) => return refused(refusal.code()),
     };
     for (entry, outcome) in entries.iter().zip(&outcomes) {
-        if *outcome == OffsetOutcome::Committed {
+        // A negative offset forgets the position: nothing was passed.
+        if *outcome == OffsetOutcome::Committed && entry.committed.offset >= 0 {
             broker.commits.passed(&request.group_id, entry.topic, entry.partition, entry.committed.offset);
         }
     }
@@ -86,6 +87,7 @@ fn entries(broker: &Broker, topics: &[OffsetCommitRequestTopic]) -> (Vec<OffsetC
             let metadata = partition.committed_metadata.as_ref().map(|text| text.to_string()).unwrap_or_default();
             let place = match known.filter(|topic| exists(topic, index)) {
                 None => Err(Refusal::UnknownTopicOrPartition),
+                Some(topic) if !operations::may_read(broker, topic) => Err(Refusal::TopicDenied),
                 Some(_) if metadata.len() > OFFSET_METADATA_BYTES_MAX => Err(Refusal::OffsetMetadataTooLarge),
                 Some(topic) => {
                     let committed = CommittedOffset {

@@ -5,7 +5,7 @@
 //! failure closes the connection.
 
 use crate::api::Context;
-use crate::batch;
+use crate::batch::{self, Codec};
 use crate::broker::{Broker, Partition};
 use crate::connection::ConnectionError;
 use crate::error::Refusal;
@@ -22,6 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waybill_ledger::contract::may_write;
+
+/// The first version in which batches may be compressed with zstd (KIP-110).
+const ZSTD_SINCE: i16 = 7;
 
 /// A client that gives no sensible time-out gets this one.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -45,7 +48,7 @@ pub async fn begin(broker: Arc<Broker>, context: Context, request: ProduceReques
             let index = data.index;
             let taken = match refused {
                 Some(refusal) => Err((refusal, None)),
-                None => take(&broker, &topic.name, data).await,
+                None => take(&broker, &context, &topic.name, data).await,
             };
             partitions.push((index, taken));
         }
@@ -68,7 +71,12 @@ fn refusal_of_all(context: &Context, request: &ProduceRequest) -> Option<Refusal
 
 type Refused = (Refusal, Option<String>);
 
-async fn take(broker: &Arc<Broker>, topic: &TopicName, data: PartitionProduceData) -> Result<Taken, Refused> {
+async fn take(
+    broker: &Arc<Broker>,
+    context: &Context,
+    topic: &TopicName,
+    data: PartitionProduceData,
+) -> Result<Taken, Refused> {
     let plain = |refusal: Refusal| (refusal, None);
     let partition = broker.partition(topic, data.index).map_err(plain)?;
     let config = partition.config().map_err(plain)?;
@@ -85,6 +93,10 @@ async fn take(broker: &Arc<Broker>, topic: &TopicName, data: PartitionProduceDat
         let reason =
             format!("a batch of {} bytes, max.message.bytes is {}", facts.size_bytes, config.batch_bytes_limit);
         return Err((Refusal::BatchTooLarge, Some(reason)));
+    }
+    if facts.codec == Codec::Zstd && context.version < ZSTD_SINCE {
+        let reason = format!("zstd needs Produce {ZSTD_SINCE} or later");
+        return Err((Refusal::UnsupportedCompression, Some(reason)));
     }
     if facts.transactional {
         return Err((Refusal::InvalidRequest, Some("transactions are not served yet".into())));

@@ -1,0 +1,260 @@
+//! Consumer groups over the wire: two members, a static one, rebalances, commits, and groups that are deleted.
+
+use crate::client::Client;
+use crate::network::{acme, globex};
+use crate::requests::*;
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
+    OffsetFetchRequest, SyncGroupRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+
+/// A member of a group, as its client knows itself.
+pub struct Member {
+    pub group: String,
+    pub id: StrBytes,
+    pub generation: i32,
+    instance: Option<StrBytes>,
+}
+
+pub fn join_request(name: &str, version: i16) -> JoinGroupRequest {
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"subscription"));
+    let request = JoinGroupRequest::default()
+        .with_group_id(group(name))
+        .with_session_timeout_ms(30_000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    if version < 1 { request } else { request.with_rebalance_timeout_ms(30_000) }
+}
+
+pub fn leave_request(version: i16, name: &str, member_id: &str) -> LeaveGroupRequest {
+    let request = LeaveGroupRequest::default().with_group_id(group(name));
+    if version < 3 {
+        return request.with_member_id(text(member_id));
+    }
+    request.with_members(vec![MemberIdentity::default().with_member_id(text(member_id))])
+}
+
+impl Member {
+    /// The first and only member: its group is complete at once.
+    pub fn join(client: &mut Client, name: &str) -> Self {
+        let id = Self::id_for(client, name);
+        let request = join_request(name, 9).with_member_id(id);
+        Self::joined(name, None, &client.ask(9, &request))
+    }
+
+    /// An id to join with (KIP-394).
+    fn id_for(client: &mut Client, name: &str) -> StrBytes {
+        let first = client.ask(9, &join_request(name, 9));
+        assert_eq!(first.error_code, code::MEMBER_ID_REQUIRED);
+        first.member_id
+    }
+
+    fn joined(name: &str, instance: Option<&str>, response: &JoinGroupResponse) -> Self {
+        assert_eq!(response.error_code, 0);
+        Member {
+            group: name.to_string(),
+            id: response.member_id.clone(),
+            generation: response.generation_id,
+            instance: instance.map(text),
+        }
+    }
+
+    fn sync_request(&self, assignments: &[(StrBytes, &str)]) -> SyncGroupRequest {
+        let assignments = assignments.iter().map(|(id, assignment)| {
+            SyncGroupRequestAssignment::default()
+                .with_member_id(id.clone())
+                .with_assignment(Bytes::copy_from_slice(assignment.as_bytes()))
+        });
+        SyncGroupRequest::default()
+            .with_group_id(group(&self.group))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone())
+            .with_group_instance_id(self.instance.clone())
+            .with_protocol_type(Some(text("consumer")))
+            .with_protocol_name(Some(text("range")))
+            .with_assignments(assignments.collect())
+    }
+
+    /// Its error and its assignment.
+    pub fn sync(&mut self, client: &mut Client, assignments: &[(StrBytes, &str)]) -> (i16, String) {
+        let synced = client.ask(5, &self.sync_request(assignments));
+        (synced.error_code, String::from_utf8(synced.assignment.to_vec()).expect("text"))
+    }
+
+    fn heartbeat(&self, client: &mut Client) -> i16 {
+        let request = HeartbeatRequest::default()
+            .with_group_id(group(&self.group))
+            .with_generation_id(self.generation)
+            .with_member_id(self.id.clone())
+            .with_group_instance_id(self.instance.clone());
+        client.ask(4, &request).error_code
+    }
+
+    /// Joins again, as heartbeats tell it to.
+    fn rejoin_request(&self) -> JoinGroupRequest {
+        join_request(&self.group, 9).with_member_id(self.id.clone()).with_group_instance_id(self.instance.clone())
+    }
+
+    pub fn leave(&self, client: &mut Client) {
+        let left = client.ask(5, &leave_request(5, &self.group, &self.id));
+        assert_eq!((left.error_code, left.members[0].error_code), (0, 0));
+    }
+
+    fn commit(&self, client: &mut Client, generation: i32, name: &str, offset: i64) -> i16 {
+        let member_id = if generation < 0 { text("") } else { self.id.clone() };
+        commit(client, &self.group, generation, member_id, name, offset)
+    }
+}
+
+fn commit(client: &mut Client, group_name: &str, generation: i32, member_id: StrBytes, name: &str, offset: i64) -> i16 {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default().with_name(topic(name)).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group(group_name))
+        .with_generation_id_or_member_epoch(generation)
+        .with_member_id(member_id)
+        .with_topics(vec![topic]);
+    client.ask(8, &request).topics[0].partitions[0].error_code
+}
+
+/// All that a group has committed, by topic.
+fn committed(client: &mut Client, name: &str) -> Vec<(String, i64)> {
+    let wanted = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
+    let response = client.ask(8, &OffsetFetchRequest::default().with_groups(vec![wanted]));
+    let topics = response.groups[0].topics.iter();
+    topics.map(|topic| (topic.name.to_string(), topic.partitions[0].committed_offset)).collect()
+}
+
+#[test]
+fn two_members_share_rebalance_and_commit() {
+    let (topic, name) = ("groups-shared", "groups-two");
+    let mut first = acme_with_topic(topic);
+    let mut second = Client::connect(acme());
+    let mut leader = Member::join(&mut first, name);
+    assert_eq!(leader.sync(&mut first, &[(leader.id.clone(), "all")]), (0, "all".into()));
+    assert_eq!(leader.heartbeat(&mut first), 0);
+
+    // A second member: the first hears of it, joins again, and assigns.
+    let id = Member::id_for(&mut second, name);
+    second.send(9, &join_request(name, 9).with_member_id(id.clone()));
+    eventually("the rebalance", || leader.heartbeat(&mut first) == code::REBALANCE_IN_PROGRESS);
+    assert_eq!(leader.commit(&mut first, 1, topic, 1), 0, "until it joins again it may commit what it has done");
+    let rejoined = first.ask(9, &leader.rejoin_request());
+    leader = Member::joined(name, None, &rejoined);
+    let (_, joined) = second.receive::<JoinGroupRequest>(9);
+    let mut follower = Member::joined(name, None, &joined);
+    assert_eq!((leader.generation, follower.generation), (2, 2));
+    assert_eq!((&rejoined.leader, &joined.leader), (&leader.id, &leader.id));
+    assert_eq!((rejoined.members.len(), joined.members.len()), (2, 0), "only the leader sees the others");
+
+    // The follower waits for the leader's assignment.
+    second.send(5, &follower.sync_request(&[]));
+    let shares = [(leader.id.clone(), "left"), (follower.id.clone(), "right")];
+    assert_eq!(leader.sync(&mut first, &shares), (0, "left".into()));
+    let (_, synced) = second.receive::<SyncGroupRequest>(5);
+    assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"right"[..]));
+
+    assert_eq!(leader.commit(&mut first, 2, topic, 2), 0);
+    assert_eq!(leader.commit(&mut first, 1, topic, 3), code::ILLEGAL_GENERATION);
+    assert_eq!(leader.commit(&mut first, -1, topic, 3), code::UNKNOWN_MEMBER_ID, "reset tools wait for an empty group");
+    assert_eq!(committed(&mut second, name), [(topic.to_string(), 2)]);
+
+    // An unchanged follower that joins again disturbs nobody.
+    let again = second.ask(9, &follower.rejoin_request());
+    assert_eq!((again.error_code, again.generation_id), (0, 2));
+    assert_eq!(follower.sync(&mut second, &[]), (0, "right".into()));
+    assert_eq!(leader.heartbeat(&mut first), 0);
+
+    // The follower goes, the leader goes on alone; then the group is empty, and tools may set offsets.
+    follower.leave(&mut second);
+    assert_eq!(follower.heartbeat(&mut second), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(leader.heartbeat(&mut first), code::REBALANCE_IN_PROGRESS);
+    let alone = first.ask(9, &leader.rejoin_request());
+    leader = Member::joined(name, None, &alone);
+    assert_eq!((leader.generation, alone.members.len()), (3, 1));
+    assert_eq!(leader.sync(&mut first, &[(leader.id.clone(), "all")]), (0, "all".into()));
+    leader.leave(&mut first);
+    assert_eq!(leader.commit(&mut first, -1, topic, 0), 0);
+    assert_eq!(committed(&mut second, name), [(topic.to_string(), 0)]);
+    assert_eq!(committed(&mut Client::connect(globex()), name), [], "groups are each organisation's own");
+}
+
+#[test]
+fn a_static_member_comes_back_to_its_assignment_and_fences_its_former_self() {
+    let name = "groups-static";
+    let (mut before, mut after) = (Client::connect(acme()), Client::connect(acme()));
+    let join = join_request(name, 9).with_group_instance_id(Some(text("desk-1")));
+    let mut old = Member::joined(name, Some("desk-1"), &before.ask(9, &join));
+    assert_eq!(old.sync(&mut before, &[(old.id.clone(), "its share")]), (0, "its share".into()));
+
+    let back = after.ask(9, &join);
+    let mut new = Member::joined(name, Some("desk-1"), &back);
+    assert_eq!((new.generation, back.skip_assignment), (1, true), "no rebalance, and nothing to assign");
+    assert_ne!(new.id, old.id);
+    assert_eq!(new.sync(&mut after, &[]), (0, "its share".into()));
+    assert_eq!(old.heartbeat(&mut before), code::FENCED_INSTANCE_ID);
+    assert_eq!(old.sync(&mut before, &[]).0, code::FENCED_INSTANCE_ID);
+    assert_eq!(new.heartbeat(&mut after), 0);
+
+    // An administrator removes it by its name alone.
+    let gone = MemberIdentity::default().with_group_instance_id(Some(text("desk-1")));
+    let nobody = MemberIdentity::default().with_group_instance_id(Some(text("desk-2")));
+    let request = LeaveGroupRequest::default().with_group_id(group(name)).with_members(vec![gone, nobody]);
+    let left = before.ask(5, &request);
+    let codes: Vec<i16> = left.members.iter().map(|member| member.error_code).collect();
+    assert_eq!((left.error_code, codes), (0, vec![0, code::UNKNOWN_MEMBER_ID]));
+    assert_eq!(new.heartbeat(&mut after), code::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn a_group_that_was_deleted_begins_anew_at_once() {
+    let (topic, name) = ("groups-deleted", "groups-deleted");
+    let mut client = acme_with_topic(topic);
+    let mut member = Member::join(&mut client, name);
+    assert_eq!(member.sync(&mut client, &[(member.id.clone(), "all")]).0, 0);
+    assert_eq!(member.commit(&mut client, 1, topic, 7), 0);
+    member.leave(&mut client);
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![group(name)]);
+    assert_eq!(client.ask(2, &delete).results[0].error_code, 0);
+    assert_eq!(committed(&mut client, name), []);
+    let mut member = Member::join(&mut client, name);
+    assert_eq!(member.generation, 1);
+    assert_eq!(member.sync(&mut client, &[(member.id.clone(), "again")]), (0, "again".into()));
+    assert_eq!(client.ask(2, &delete).results[0].error_code, code::NON_EMPTY_GROUP);
+}
+
+#[test]
+fn offsets_without_members_make_a_group_that_can_be_deleted() {
+    let (topic, name) = ("groups-simple", "groups-simple");
+    let mut client = acme_with_topic(topic);
+    assert_eq!(commit(&mut client, name, -1, text(""), topic, 3), 0);
+    assert_eq!(commit(&mut client, name, -1, text(""), topic, 2), 0, "a reset goes back");
+    assert_eq!(committed(&mut client, name), [(topic.to_string(), 2)]);
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![group(name)]);
+    assert_eq!(client.ask(2, &delete).results[0].error_code, 0);
+    assert_eq!(committed(&mut client, name), []);
+}
+
+#[test]
+fn a_member_of_another_kind_or_without_a_common_protocol_is_kept_out() {
+    let name = "groups-kinds";
+    let mut client = Client::connect(acme());
+    let member = Member::join(&mut client, name);
+    let sticky = JoinGroupRequestProtocol::default().with_name(text("sticky"));
+    for request in [
+        join_request(name, 3).with_protocol_type(text("connect")),
+        join_request(name, 3).with_protocols(vec![sticky]),
+        join_request(name, 3).with_protocols(Vec::new()),
+    ] {
+        assert_eq!(client.ask(3, &request).error_code, code::INCONSISTENT_GROUP_PROTOCOL);
+    }
+    assert_eq!(member.heartbeat(&mut client), 0, "and nobody in it notices");
+}
