@@ -80,6 +80,11 @@ impl Identity {
         Signature(bytes)
     }
 
+    /// What the node shows to its peers.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// What the signatures verify with.
     pub fn public_key(&self) -> PublicKey {
         let mut bytes = [0; 32];
