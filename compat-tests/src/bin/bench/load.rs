@@ -14,10 +14,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use waybill_compat_tests::librdkafka::{config, reader};
 use waybill_compat_tests::wait::LIMIT;
 
-use crate::report::Rate;
+use crate::report::{Rate, Window};
 
 /// One measurement of production.
 pub struct Bulk<'a> {
+    /// The network's process.
+    pub pid: u32,
     /// Where the records go.
     pub topic: &'a str,
     /// What the producer is told beyond the address.
@@ -52,7 +54,8 @@ impl ProducerContext for Acknowledged {
 /// Produces as fast as acknowledgements come, and counts those between the end of the warm-up and the end.
 pub fn produce_bulk(broker: &str, bulk: &Bulk<'_>) -> Rate {
     let mut config = config(broker, bulk.settings);
-    config.set("acks", "all").set("queue.buffering.max.messages", "200000").set("queue.buffering.max.kbytes", "200000");
+    // Enough for every request in flight; more would only wait longer at the end.
+    config.set("acks", "all").set("queue.buffering.max.messages", "100000").set("queue.buffering.max.kbytes", "65536");
     let producer: BaseProducer<Acknowledged> =
         config.create_with_context(Acknowledged::default()).expect("a producer's configuration");
     let value = incompressible(bulk.record_bytes);
@@ -61,11 +64,12 @@ pub fn produce_bulk(broker: &str, bulk: &Bulk<'_>) -> Rate {
     let rate = thread::scope(|scope| {
         scope.spawn(|| keep_sending(&producer, bulk.topic, &value, &stop));
         thread::sleep(bulk.warm_up);
-        let (before, started) = (acknowledged(), Instant::now());
+        let (before, window) = (acknowledged(), Window::open(bulk.pid));
         thread::sleep(bulk.length);
-        let (records, seconds) = (acknowledged() - before, started.elapsed().as_secs_f64());
+        let records = acknowledged() - before;
+        let rate = window.close(records, records * value.len() as u64);
         stop.store(true, Ordering::Relaxed);
-        Rate { records, bytes: records * value.len() as u64, seconds }
+        rate
     });
     producer.flush(LIMIT).expect("the rest delivered");
     rate
@@ -95,29 +99,27 @@ fn incompressible(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// Reads a topic's partition 0 from its beginning to its end, timed from the first record.
-pub fn consume(broker: &str, topic: &str) -> Rate {
+/// Reads a topic's partition 0 from its beginning to its end, timed from the first record to the last.
+pub fn consume(pid: u32, broker: &str, topic: &str) -> Rate {
     let consumer = reader(broker, topic, &[0]);
-    let mut rate = Rate { records: 0, bytes: 0, seconds: 0.0 };
-    let mut started = None;
+    let (mut records, mut bytes, mut window) = (0, 0, None);
     let mut last = Instant::now();
     loop {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 last = Instant::now();
-                if started.is_none() {
-                    started = Some(last);
+                if window.is_none() {
+                    window = Some(Window::open(pid));
                     continue;
                 }
-                rate.records += 1;
-                rate.bytes += message.payload_len() as u64;
+                records += 1;
+                bytes += message.payload_len() as u64;
             }
-            Some(Err(KafkaError::PartitionEOF(_))) if started.is_some() => break,
+            Some(Err(KafkaError::PartitionEOF(_))) if window.is_some() => break,
             Some(Err(_)) | None => assert!(last.elapsed() < LIMIT, "{topic} does not go on at {broker}"),
         }
     }
-    rate.seconds = started.map_or(0.0, |started| (last - started).as_secs_f64());
-    rate
+    window.expect("the first record opened it").close(records, bytes)
 }
 
 /// Remembers when each record was sent, and how long its acknowledgement took.

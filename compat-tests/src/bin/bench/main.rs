@@ -69,19 +69,21 @@ fn measure(length: Duration) -> Report {
         create_topic(acme, topic, 1, &[]).expect("a topic");
     }
 
-    let bulk =
-        |topic, settings| produce_bulk(acme, &Bulk { topic, settings, record_bytes: 1_024, warm_up: WARM_UP, length });
+    let pid = network.pid();
+    let bulk = |topic, settings| {
+        produce_bulk(acme, &Bulk { pid, topic, settings, record_bytes: 1_024, warm_up: WARM_UP, length })
+    };
     let large = [("batch.size", "1000000"), ("linger.ms", "50"), ("enable.idempotence", "false")];
-    report.rate("produce 1 KiB, 1 MB batches", || bulk("bulk", &large));
+    report.rate("produce 1 KiB, 1 MB batches", bulk("bulk", &large));
     let idempotent = [("batch.size", "1000000"), ("linger.ms", "50"), ("enable.idempotence", "true")];
-    report.rate("produce 1 KiB, 1 MB batches, idempotent", || bulk("idempotent", &idempotent));
+    report.rate("produce 1 KiB, 1 MB batches, idempotent", bulk("idempotent", &idempotent));
     let small = [("batch.size", "16384"), ("linger.ms", "5"), ("enable.idempotence", "false")];
-    report.rate("produce 1 KiB, 16 KiB batches", || bulk("small-batches", &small));
+    report.rate("produce 1 KiB, 16 KiB batches", bulk("small-batches", &small));
 
-    // The partner has been prefetching, or pulls now: what a first reader of another organisation sees.
-    report.rate("consume at globex, first time", || consume(globex, "bulk"));
-    report.rate("consume at globex, again", || consume(globex, "bulk"));
-    report.rate("consume at acme", || consume(acme, "bulk"));
+    // The partner pulls the payloads now: what a first reader of another organisation sees.
+    report.rate("consume at globex, first time", consume(pid, globex, "bulk"));
+    report.rate("consume at globex, again", consume(pid, globex, "bulk"));
+    report.rate("consume at acme", consume(pid, acme, "bulk"));
 
     let (produced, end_to_end) = latency(acme, globex, "latency", WARM_UP, length);
     report.latency("produce, 1,000/s, linger 0", produced);

@@ -1,29 +1,64 @@
 //! The results: a table for people, JSON for programs.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use waybill_compat_tests::process::{processor_time, resident_bytes};
 
-/// How much in how long.
+/// A measurement under way.
+pub struct Window {
+    pid: u32,
+    started: Instant,
+    network: Duration,
+    load: Duration,
+}
+
+impl Window {
+    /// Begins to count time, and the processor time of the network's process and of this one.
+    pub fn open(pid: u32) -> Self {
+        let (network, load) = (processor_time(pid), processor_time(std::process::id()));
+        Self { pid, started: Instant::now(), network, load }
+    }
+
+    /// Ends the measurement of so many records, with so many bytes in their values.
+    pub fn close(self, records: u64, bytes: u64) -> Rate {
+        Rate {
+            records,
+            bytes,
+            seconds: self.started.elapsed().as_secs_f64(),
+            network_cpu_seconds: (processor_time(self.pid) - self.network).as_secs_f64(),
+            load_cpu_seconds: (processor_time(std::process::id()) - self.load).as_secs_f64(),
+        }
+    }
+}
+
+/// How much in how long, and at what cost.
 pub struct Rate {
-    /// Records.
-    pub records: u64,
-    /// Bytes of their values.
-    pub bytes: u64,
-    /// Seconds.
-    pub seconds: f64,
+    records: u64,
+    bytes: u64,
+    seconds: f64,
+    network_cpu_seconds: f64,
+    load_cpu_seconds: f64,
+}
+
+impl Rate {
+    fn gigabytes(&self) -> f64 {
+        self.bytes as f64 / 1e9
+    }
+
+    fn mb_per_second(&self) -> f64 {
+        self.bytes as f64 / 1e6 / self.seconds
+    }
+
+    fn records_per_second(&self) -> f64 {
+        self.records as f64 / self.seconds
+    }
 }
 
 struct RateRow {
     name: &'static str,
-    mb_per_second: f64,
-    records_per_second: f64,
-    gigabytes: f64,
-    /// Processor seconds of the network and of the load, warm-up included, per measurement.
-    network_cpu_seconds: f64,
-    load_cpu_seconds: f64,
+    rate: Rate,
     resident_mb: f64,
 }
 
@@ -50,23 +85,12 @@ impl Report {
         Self { pid, rates: Vec::new(), latencies: Vec::new(), cpu_seconds: 0.0, resident_mb_max: 0.0 }
     }
 
-    /// Runs one measurement of a rate and keeps its row.
-    pub fn rate(&mut self, name: &'static str, measure: impl FnOnce() -> Rate) {
-        let before = (processor_time(self.pid), processor_time(std::process::id()));
-        let rate = measure();
-        let after = (processor_time(self.pid), processor_time(std::process::id()));
+    /// Keeps a rate, and how large the network is now.
+    pub fn rate(&mut self, name: &'static str, rate: Rate) {
         let resident_mb = megabytes(resident_bytes(self.pid));
         self.resident_mb_max = self.resident_mb_max.max(resident_mb);
-        self.rates.push(RateRow {
-            name,
-            mb_per_second: rate.bytes as f64 / 1e6 / rate.seconds,
-            records_per_second: rate.records as f64 / rate.seconds,
-            gigabytes: rate.bytes as f64 / 1e9,
-            network_cpu_seconds: (after.0 - before.0).as_secs_f64(),
-            load_cpu_seconds: (after.1 - before.1).as_secs_f64(),
-            resident_mb,
-        });
-        eprintln!("{name}: {:.0} MB/s", self.rates.last().map_or(0.0, |row| row.mb_per_second));
+        eprintln!("{name}: {:.0} MB/s", rate.mb_per_second());
+        self.rates.push(RateRow { name, rate, resident_mb });
     }
 
     /// Keeps the percentiles of these times.
@@ -88,11 +112,11 @@ impl Report {
 
     /// The same as JSON, units in the names.
     pub fn to_json(&self) -> String {
-        let rate = |row: &RateRow| -> Value {
+        let rate = |RateRow { name, rate, resident_mb }: &RateRow| -> Value {
             json!({
-                "name": row.name, "mb_per_second": row.mb_per_second, "records_per_second": row.records_per_second,
-                "gigabytes": row.gigabytes, "network_cpu_seconds": row.network_cpu_seconds,
-                "load_cpu_seconds": row.load_cpu_seconds, "resident_mb": row.resident_mb,
+                "name": name, "mb_per_second": rate.mb_per_second(), "records_per_second": rate.records_per_second(),
+                "gigabytes": rate.gigabytes(), "seconds": rate.seconds, "resident_mb": resident_mb,
+                "network_cpu_seconds": rate.network_cpu_seconds, "load_cpu_seconds": rate.load_cpu_seconds,
             })
         };
         let latency = |row: &LatencyRow| -> Value {
@@ -117,21 +141,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<40} {:>8} {:>11} {:>7} {:>14} {:>11} {:>8}",
-            "", "MB/s", "records/s", "GB", "network CPU s", "load CPU s", "RSS MB"
+            "{:<40} {:>8} {:>11} {:>16} {:>13} {:>8}",
+            "", "MB/s", "records/s", "network CPU s/GB", "load CPU s/GB", "RSS MB"
         )?;
-        for row in &self.rates {
-            writeln!(
-                f,
-                "{:<40} {:>8.0} {:>11.0} {:>7.2} {:>14.1} {:>11.1} {:>8.0}",
-                row.name,
-                row.mb_per_second,
-                row.records_per_second,
-                row.gigabytes,
-                row.network_cpu_seconds,
-                row.load_cpu_seconds,
-                row.resident_mb
-            )?;
+        for RateRow { name, rate, resident_mb } in &self.rates {
+            let (mb, records) = (rate.mb_per_second(), rate.records_per_second());
+            let network = rate.network_cpu_seconds / rate.gigabytes();
+            let load = rate.load_cpu_seconds / rate.gigabytes();
+            writeln!(f, "{name:<40} {mb:>8.0} {records:>11.0} {network:>16.1} {load:>13.1} {resident_mb:>8.0}")?;
         }
         writeln!(f, "\n{:<40} {:>8} {:>8} {:>8} {:>8}", "", "p50 ms", "p99 ms", "p99.9 ms", "max ms")?;
         for row in &self.latencies {
