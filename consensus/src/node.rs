@@ -25,7 +25,7 @@ use waybill_ledger::identity::{Directory, Identity, Peer};
 use waybill_ledger::journal::{Journal, Options, StreamId, Visited};
 use waybill_ledger::organisation::Organisation;
 use waybill_pbft as pbft;
-use waybill_types::{ClusterId, Codec, LedgerId, Membership, NetworkId, NodeId, OrgId};
+use waybill_types::{ClusterId, Codec, Height, LedgerId, Membership, NetworkId, NodeId, OrgId};
 
 /// A checkpoint falls at least at every so many blocks (the paper's K).
 pub const CHECKPOINT_INTERVAL: u64 = 128;
@@ -124,7 +124,11 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
         let NodeParts { identity, genesis, directory, dir, listener, limits, timing } = parts;
         let (db, tree) = open_state(&dir.join("state"))?;
-        let (journal, recovery) = open_journal(&dir.join("journal"), &identity)?;
+        let applied = waybill_ledger::partition::applied_heights(&tree);
+        let applied =
+            applied.map_err(|error| NodeError::State { dir: dir.join("state"), reason: error.to_string() })?;
+        let applied = applied.into_iter().map(|(ledger, height)| (stream_of(ledger), height)).collect();
+        let (journal, recovery) = open_journal(&dir.join("journal"), &identity, &applied)?;
         let global = GlobalLedger::open(tree.clone(), genesis.clone())
             .map_err(|error| NodeError::State { dir: dir.join("state"), reason: error.to_string() })?;
         let organisation = Organisation::new(prefix(&genesis, &identity))
@@ -286,7 +290,12 @@ struct Recovery {
     ledgers: HashMap<StreamId, Recovered>,
 }
 
-fn open_journal(dir: &Path, identity: &Identity) -> Result<(Arc<Journal>, Recovery), NodeError> {
+/// Scans the journal. Of ledgers that sled has up to some height, bodies up to there are passed over.
+fn open_journal(
+    dir: &Path,
+    identity: &Identity,
+    applied: &HashMap<StreamId, Height>,
+) -> Result<(Arc<Journal>, Recovery), NodeError> {
     let mut recovery = Recovery::default();
     let (global, organisation) = (StreamId(GroupId::GLOBAL.0), StreamId(GroupId::organisation(&identity.org).0));
     let mut visit = |mut visited: Visited<'_>| -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -298,7 +307,8 @@ fn open_journal(dir: &Path, identity: &Identity) -> Result<(Arc<Journal>, Recove
         } else {
             let position = visited.position;
             let record = visited.payload()?;
-            let ledger = recovery.ledgers.entry(stream).or_default();
+            let applied = || Recovered::new(applied.get(&stream).copied().unwrap_or_default());
+            let ledger = recovery.ledgers.entry(stream).or_insert_with(applied);
             if !ledger.visit(position, record) {
                 return Err(format!("the record at {position} is none that this version writes").into());
             }

@@ -126,6 +126,8 @@ impl Recovered {
                 let Ok(certificate) = Certificate::from_bytes(&rest) else { return false };
                 let stable = certificate.checkpoint.height;
                 self.core.retain(|earlier| record::needed(earlier, stable));
+                // Of those that sled has, only the newest matters: the core starts from it.
+                self.certificates.pop_if(|last| last.checkpoint.height <= self.applied.min(stable));
                 if self.certificates.last().is_none_or(|last| last.checkpoint.height < stable) {
                     self.certificates.push(certificate);
                 }
@@ -163,5 +165,75 @@ impl Recovered {
     /// What the core needs, in order.
     pub(super) fn into_core_records(self) -> Vec<Bytes> {
         self.core
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the scan of a stream remembers, and what it may forget.
+
+    use super::*;
+    use waybill_types::{Checkpoint, ClusterId, NetworkId};
+
+    fn at(offset: u32) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    fn joined(parts: Vec<Bytes>) -> Bytes {
+        Bytes::from(parts.concat())
+    }
+
+    fn body(time_ms: u64) -> Bytes {
+        Body { proposed_time_ms: time_ms, ..Body::default() }.to_bytes()
+    }
+
+    fn certificate(height: Height) -> Certificate {
+        let checkpoint = Checkpoint {
+            network: NetworkId(Digest::ZERO),
+            ledger: LedgerId::SYSTEM,
+            cluster: ClusterId(Digest::ZERO),
+            epoch: 1,
+            height,
+            head: Digest::ZERO,
+            time_ms: 1,
+            tree_size: 1,
+            tree_root: Digest::ZERO,
+            state_root: Digest::ZERO,
+        };
+        Certificate { checkpoint, signatures: Vec::new() }
+    }
+
+    #[test]
+    fn of_two_bodies_at_a_height_the_executed_one_is_found() {
+        let mut recovered = Recovered::default();
+        assert!(recovered.visit(at(1), joined(fetched_record(5, body(1)))));
+        assert!(recovered.visit(at(2), joined(fetched_record(5, body(2)))));
+        assert_eq!(recovered.executed_body(5), None, "nobody says which was executed");
+        assert!(recovered.visit(at(3), joined(executed_record(5, Body::digest(&body(2))))));
+        assert_eq!(recovered.executed_body(5), Some(at(2)));
+        assert_eq!(recovered.bodies_after(4).len(), 1);
+        assert!(recovered.bodies_after(5).is_empty());
+    }
+
+    #[test]
+    fn what_sled_has_is_passed_over_and_older_certificates_with_it() {
+        let mut recovered = Recovered::new(10);
+        for height in [9, 10, 11] {
+            assert!(recovered.visit(at(height as u32), joined(fetched_record(height, body(height)))));
+            assert!(recovered.visit(at(0), joined(executed_record(height, Body::digest(&body(height))))));
+            assert!(recovered.visit(at(0), joined(stable_record(&certificate(height)))));
+        }
+        assert_eq!(recovered.executed_body(9), None);
+        assert_eq!(recovered.executed_body(11), Some(at(11)));
+        let heights: Vec<_> = recovered.certificates().iter().map(|kept| kept.checkpoint.height).collect();
+        assert_eq!(heights, [11]);
+    }
+
+    #[test]
+    fn a_record_of_nobodys_is_refused() {
+        let mut recovered = Recovered::default();
+        for record in [&[][..], &[9], &[EXECUTED, 1], &[STABLE, 1], &[FETCHED]] {
+            assert!(!recovered.visit(at(1), Bytes::copy_from_slice(record)), "{record:?}");
+        }
     }
 }

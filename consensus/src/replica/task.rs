@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use waybill_ledger::identity::Identity;
 use waybill_ledger::journal::{Journal, Position};
-use waybill_ledger::partition::{Applied, Partition};
+use waybill_ledger::partition::{self, Applied, OpenError, Partition};
 use waybill_pbft::{self as pbft, Input, Output, PersistId, Replica, ReplicaIndex, Restored, To};
 use waybill_types::{Certificate, Digest, Height, LedgerId, PublicKey, Signature};
 
@@ -73,8 +73,17 @@ pub(crate) fn start(parts: ReplicaParts) -> Result<ReplicaHandle, StartError> {
     let failed = |reason: String| StartError::Ledger { ledger, reason };
     let network = config.network;
     let interval = config.checkpoint_interval;
-    let opened = Partition::open(tree, network, ledger, cluster, membership.clone(), interval, bodies.clone());
-    let (mut partition, reader) = opened.map_err(|error| failed(error.to_string()))?;
+    let opened = Partition::open(tree.clone(), network, ledger, cluster, membership.clone(), interval, bodies.clone());
+    let (mut partition, reader) = match opened {
+        Ok(opened) => opened,
+        Err(OpenError::Corrupt(what)) => {
+            // What the journal's scan passed over is needed now: the next start finds nothing here and takes it all.
+            partition::forget(&tree, ledger).map_err(|error| failed(error.to_string()))?;
+            let advice = "it has been cleared, start the node again to rebuild it from the journal";
+            return Err(failed(format!("the derived state was damaged ({what}): {advice}")));
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
     replay(&mut partition, &recovered, &bodies).map_err(failed)?;
     let executed = partition.executed_height();
     let origins = partition.tip().origins.clone();
