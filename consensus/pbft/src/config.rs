@@ -213,6 +213,6 @@ impl Config {
         let proof = PROOF_BYTES + VOTE_BYTES * self.n();
         let view_change = FRAME_BYTES + VOTE_BYTES * self.n() + proof * self.log_length() as usize;
         let new_view = FRAME_BYTES + view_change * self.n() + PROOF_BYTES * self.log_length() as usize;
-        new_view.max(self.limits.body_bytes + FRAME_BYTES)
+        new_view.max(self.limits.body_bytes.max(self.first_body.len()) + FRAME_BYTES)
     }
 }

@@ -50,6 +50,7 @@ impl<S: Signatures> Replica<S> {
         let sequence = self.tip.sequence + 1;
         self.leads()
             && self.log.contains(sequence)
+            && sequence > self.view_floor()
             && self.tip.sequence - self.executed < self.config.limits.window
             && self.log.get(sequence).is_none_or(|slot| slot.digest(self.view).is_none())
     }
@@ -117,7 +118,13 @@ impl<S: Signatures> Replica<S> {
         let (current, me, limit) = (self.view, self.config.me, self.config.limits.slot_bodies);
         // It may overtake the opening of its view.
         let votable = view == current && primary != me;
+        let f = self.config.f();
         let Some(slot) = self.log.open(sequence) else { return };
+        let committed = slot.commits.values().filter(|vote| vote.1 == digest).count() > f;
+        if view < current && !committed {
+            // Nobody needs it; and whoever once was primary could fill our memory with such.
+            return;
+        }
         slot.keep(view, content, limit);
         if votable && slot.proposal(view).is_none() {
             slot.offer = Some(Offer { view, digest, proposal: signature, body, refused: false });
@@ -265,7 +272,7 @@ impl<S: Signatures> Replica<S> {
         if !self.is_voting() {
             return;
         }
-        let (view, primary, others) = (self.view, self.primary(), self.config.quorum() - 1);
+        let (view, others) = (self.view, self.config.quorum() - 1);
         let Some(slot) = self.log.get_mut(sequence) else { return };
         let Some(accepted) = slot.accepted.as_ref().filter(|accepted| accepted.view == view && accepted.voted) else {
             return;
@@ -274,10 +281,7 @@ impl<S: Signatures> Replica<S> {
             return;
         }
         let digest = accepted.digest;
-        let matching = slot
-            .prepares
-            .iter()
-            .filter(|(index, vote)| **index != primary && vote.view == view && vote.digest == digest);
+        let matching = slot.prepares.iter().filter(|(_, vote)| vote.view == view && vote.digest == digest);
         let prepares: Vec<_> = matching.map(|(index, vote)| (*index, vote.signature)).take(others).collect();
         if prepares.len() < others {
             return;

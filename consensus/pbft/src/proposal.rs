@@ -11,6 +11,9 @@ impl<S: Signatures> Replica<S> {
     pub(crate) fn judge(&mut self, sequence: Sequence, offer: &Offer) -> Result<Content, &'static str> {
         let known = self.log.get(sequence).and_then(|slot| slot.body(&offer.digest));
         let content = known.map(|stored| stored.content.clone()).ok_or("its body is gone")?;
+        if sequence <= self.view_floor() {
+            return Err("below where its view begins");
+        }
         if sequence == 1 {
             let first = offer.digest == self.config.first_digest();
             return if first { Ok(content) } else { Err("not the first body that we were given") };

@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::io::{Output, Reason, Restored, Signatures};
 use crate::journal::Journal;
 use crate::log::{Accepted, Content, Durability, Log, Position, PrepareVote};
-use crate::message::{NewView, NewViewContent, Prepared, ViewChange};
+use crate::message::{NewView, NewViewContent, Prepared, ViewChange, ViewChangeContent};
 use crate::record::{self, Record};
 use crate::replica::Replica;
 use crate::submissions::Submissions;
@@ -213,7 +213,8 @@ impl<S: Signatures> Replica<S> {
                 slot.accepted = Some(Accepted { view, digest, proposal: proposal.signature, voted });
             }
         }
-        self.opening = Some(Opening { message, proposals: content.proposals });
+        let min = proven_min(&content).map_err(StartError::Record)?.max(self.config.base);
+        self.opening = Some(Opening { message, min, proposals: content.proposals });
         Ok(())
     }
 
@@ -267,4 +268,14 @@ impl<S: Signatures> Replica<S> {
             slot.decided = slot.commits.get(&self.config.me).copied();
         }
     }
+}
+
+/// The highest checkpoint that an opening's view changes prove (min-s). They were verified before they were stored.
+fn proven_min(content: &NewViewContent) -> Result<Sequence, DecodeError> {
+    let mut min = 0;
+    for view_change in &content.view_changes {
+        let stable = ViewChangeContent::from_bytes(&view_change.content)?.stable;
+        min = min.max(stable.map_or(0, |certificate| certificate.checkpoint.height));
+    }
+    Ok(min)
 }

@@ -32,6 +32,9 @@ pub(crate) struct ReceivedViewChange {
 #[derive(Debug)]
 pub(crate) struct Opening {
     pub message: NewView,
+    /// Where its proposals begin (min-s). What lies at or below was decided before: nothing is proposed there in this
+    /// view, even if we, or its primary, have not executed as much yet.
+    pub min: Sequence,
     /// What it proposes again, in the order of sequences (O).
     pub proposals: Vec<Proposal>,
 }
@@ -183,6 +186,11 @@ impl<S: Signatures> Replica<S> {
         }
     }
 
+    /// The sequence up to which nothing can be proposed in this view.
+    pub(crate) fn view_floor(&self) -> Sequence {
+        self.opening.as_ref().map_or(self.config.base, |opening| opening.min)
+    }
+
     /// Begins to vote in a view: its opening is durable before anything that we say in it.
     fn enter_view(
         &mut self,
@@ -202,10 +210,13 @@ impl<S: Signatures> Replica<S> {
         let wire = Message::NewView(message.clone()).to_wire(self.config.membership.epoch);
         let then = (primary == self.config.me).then_some(Then::NewView(wire));
         self.journal.persist(&Record::NewView(message.clone()), then, out);
-        self.opening = Some(Opening { message, proposals });
+        let min = stable.as_ref().map_or(self.config.base, |certificate| certificate.checkpoint.height);
+        self.opening = Some(Opening { message, min, proposals });
         out.push(Output::Event(Event::ViewEntered { view, primary }));
         if let Some(stable) = stable {
             self.on_certificate(stable, out);
+            // No vote of this view will bring us there.
+            self.request_sync(out);
         }
         self.adopt_opening(out);
         self.resubmit(out);
@@ -224,6 +235,7 @@ impl<S: Signatures> Replica<S> {
             let Some(slot) = self.log.open(*sequence) else { continue };
             if slot.accepted.as_ref().is_none_or(|accepted| accepted.view < view) {
                 slot.accepted = Some(Accepted { view, digest: *digest, proposal: *signature, voted: false });
+                slot.offer = None;
                 adopted.push(*sequence);
             }
         }

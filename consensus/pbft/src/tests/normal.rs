@@ -278,6 +278,12 @@ fn a_backup_refuses_what_no_correct_primary_proposes() {
 }
 
 #[test]
+fn a_shell_may_move_a_replica_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<crate::Replica<crate::simulator::keys::Keys>>();
+}
+
+#[test]
 fn batches_grow_when_the_window_is_full() {
     let mut cluster = Cluster::with(4, |config| config.limits.window = 2);
     let (primary, backups) = roles(&cluster);

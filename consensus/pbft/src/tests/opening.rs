@@ -132,6 +132,9 @@ fn a_view_change_proves_its_checkpoint_and_certificates_above_it() {
     assert!(!proves(None, vec![at(3, 1)]), "of the view asked for");
     assert!(!proves(None, vec![at(1, 2), at(1, 1)]), "not in order");
     assert!(!proves(None, vec![at(1, 2), at(2, 2)]), "one sequence twice");
+    let mut forged = at(1, 2);
+    forged.prepares[1].1 = forged.prepares[0].1;
+    assert!(!proves(None, vec![at(1, 1), forged]), "a forged certificate among good ones");
     let mut short = stable(&config, 8);
     short.signatures.pop();
     assert!(!proves(Some(short), vec![]), "a checkpoint without a quorum");

@@ -263,3 +263,41 @@ fn a_proposal_that_overtakes_the_opening_of_its_view_is_not_lost() {
     cluster.inject(primary, late, &stray);
     assert_eq!(cluster.replica(late).view(), 1, "a proposal of a far view moves nobody");
 }
+
+#[test]
+fn a_primary_that_is_behind_its_view_proposes_nothing_that_was_decided_before() {
+    let mut cluster = Cluster::new(4);
+    cluster.fetches_blocks = false;
+    let (first, behind) = (cluster.primary_of(0), cluster.primary_of(1));
+    let others: Vec<usize> = (0..4).filter(|index| ![first, behind].contains(index)).collect();
+    // The next primary misses a block that the others execute and cover.
+    cluster.cut_off(&[behind]);
+    cluster.submit(others[0]);
+    cluster.pass(50);
+    let decided = cluster.heights()[others[0]];
+    assert_eq!(cluster.replica(others[0]).stable(), decided);
+    assert!(cluster.nodes[behind].ledger.height() < decided);
+    // The first primary stops; the behind one takes over, and hears of the checkpoint in a view change.
+    cluster.cut_off(&[first]);
+    cluster.submit(others[1]);
+    cluster.submit(behind);
+    cluster.pass(1_500);
+    assert_eq!(cluster.replica(others[0]).view(), 1);
+    assert_eq!(cluster.nodes[behind].need_sync.last().map(|wanted| wanted.checkpoint.height), Some(decided));
+    let proposed = |(_, message): &(crate::To, Message)| match message {
+        Message::PrePrepare(proposal) => Some(proposal.sequence),
+        _ => None,
+    };
+    assert!(cluster.nodes[behind].sent.iter().filter_map(proposed).next().is_none());
+    // Were it to, nobody would agree.
+    let stale = pre_prepare(&cluster, 1, decided, Body { checkpoint: true, ..Body::default() }.to_bytes());
+    cluster.inject(behind, others[0], &stale);
+    cluster.start(behind);
+    assert!(cluster.nodes[behind].sent.iter().filter_map(proposed).next().is_none(), "nor after a restart");
+    cluster.fetches_blocks = true;
+    cluster.pass(2_000);
+    assert_eq!(cluster.effective(others[0]).len(), 3, "its own too: it had complained");
+    cluster.heal();
+    cluster.pass(1_000);
+    cluster.assert_agreement();
+}
