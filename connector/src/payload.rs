@@ -111,7 +111,10 @@ impl Verified {
 
     /// The same in one piece of memory of its own: a small payload must not keep a large network buffer alive.
     pub(crate) fn compact(self) -> Self {
-        let own = Bytes::copy_from_slice(&self.to_bytes());
+        let own = match self.parts.as_ref() {
+            [whole] => Bytes::copy_from_slice(whole),
+            _ => self.to_bytes(),
+        };
         Verified { parts: Arc::new([own]), ..self }
     }
 }

@@ -36,8 +36,10 @@ impl Shelf {
 
     /// Resolves when the payload is durable.
     pub async fn keep(&self, payload: Verified) -> Result<(), StoreError> {
-        let (commitment, parts, salt) = (payload.commitment(), payload.parts().to_vec(), payload.salt());
-        let size_bytes = payload.size_bytes();
+        let (commitment, salt, size_bytes) = (payload.commitment(), payload.salt(), payload.size_bytes());
+        // The store puts a part of its own behind these.
+        let mut parts = Vec::with_capacity(payload.parts().len() + 1);
+        parts.extend_from_slice(payload.parts());
         self.store.keep(Record { commitment, parts, salt }).await?;
         self.kept.increment(1);
         self.kept_bytes.increment(size_bytes as u64);

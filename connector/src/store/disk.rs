@@ -2,8 +2,12 @@
 //!
 //! A record is `canonical batch | salt[32] | commitment[32]`; its stream id is the first half of the commitment, so
 //! that the index can be rebuilt from record headers. The salt stands behind the batch here too.
+//!
+//! A payload that was damaged on the disk is an error to whoever reads it, and to nobody else: the store opens and
+//! serves all others. If segments are gone, and with them payloads that were kept, the index knows: the store opens
+//! with an error in the log that names them, and counts them in `waybill_connector_lost_payloads_total`.
 
-use super::index::{Index, Key};
+use super::index::{Found, Index, Key};
 use super::{Kept, Pending, Reading, Record, Store, StoreError};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::path::Path;
@@ -22,7 +26,7 @@ pub struct DiskOptions {
     pub segment_bytes: u64,
     /// Payload bytes on their way to the disk; above it, keeping waits.
     pub queue_bytes_limit: usize,
-    /// Positions in memory; about 100 bytes each.
+    /// Positions in memory; at most about 75 bytes each. When there are half as many, they go to the index on disk together.
     pub index_recent_limit: usize,
     /// Whether a payload counts as kept only when it is synced.
     pub sync: bool,
@@ -30,7 +34,7 @@ pub struct DiskOptions {
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        DiskOptions { segment_bytes: 64 << 20, queue_bytes_limit: 64 << 20, index_recent_limit: 1 << 15, sync: true }
+        DiskOptions { segment_bytes: 64 << 20, queue_bytes_limit: 64 << 20, index_recent_limit: 1 << 16, sync: true }
     }
 }
 
@@ -52,30 +56,29 @@ pub struct DiskStore {
     index: Arc<Index>,
     queue: Arc<Semaphore>,
     queue_bytes_limit: usize,
+    lost_payloads: u64,
 }
 
 impl DiskStore {
     /// Opens the store in `dir`; `name` is for metrics and messages, `tree` for this store's index alone. Blocks.
     pub fn open(name: &str, dir: &Path, tree: sled::Tree, options: &DiskOptions) -> Result<Self, OpenError> {
         let index = Index::new(tree, options.index_recent_limit);
-        let mark = index.mark()?;
-        let journal = match open_journal(name, dir, mark, &index, options) {
-            // The record at the mark was there when the mark was made. If nothing is there now, this is another journal.
-            Ok((_, 0)) if mark.is_some() => None,
-            Err(OpenError::Journal(journal::OpenError::EndsBefore { .. })) => None,
-            opened => Some(opened?.0),
+        let opened = match index.is_rebuilding()? {
+            true => None,
+            false => open_fitting(name, dir, &index, options)?,
         };
-        let journal = match journal {
-            Some(journal) => journal,
-            None => {
-                tracing::warn!(store = name, "the payload index speaks of another journal and is rebuilt");
-                index.clear()?;
-                open_journal(name, dir, None, &index, options)?.0
-            }
+        let (journal, lost_payloads) = match opened {
+            Some(journal) => (journal, 0),
+            None => rebuild(name, dir, &index, options)?,
         };
         let queue_bytes_limit = options.queue_bytes_limit.clamp(1, u32::MAX as usize);
         let queue = Arc::new(Semaphore::new(queue_bytes_limit));
-        Ok(DiskStore { journal: Arc::new(journal), index: Arc::new(index), queue, queue_bytes_limit })
+        Ok(DiskStore { journal: Arc::new(journal), index: Arc::new(index), queue, queue_bytes_limit, lost_payloads })
+    }
+
+    /// How many payloads that had been kept were found to be gone when the store was opened.
+    pub fn lost_payloads(&self) -> u64 {
+        self.lost_payloads
     }
 
     async fn append(&self, record: Record) -> Result<(), StoreError> {
@@ -83,7 +86,10 @@ impl DiskStore {
         if u32::try_from(size_bytes + TRAILER_BYTES).is_err() {
             return Err(StoreError::TooLarge { size_bytes });
         }
-        self.room_in_index().await;
+        self.move_positions();
+        if !self.index.has_room() {
+            self.room_in_index().await;
+        }
         let room = self.queue.clone().acquire_many_owned(size_bytes.clamp(1, self.queue_bytes_limit) as u32).await;
         let room = room.map_err(|_| closed())?;
         let key = Key::from(&record.commitment);
@@ -101,9 +107,7 @@ impl DiskStore {
             AppendError::RecordTooLarge { .. } => StoreError::TooLarge { size_bytes },
             AppendError::QueueFull { .. } | AppendError::Closed => StoreError::Unavailable(error.to_string()),
         })?;
-        is_durable.await.map_err(|_| closed())?;
-        self.move_positions();
-        Ok(())
+        is_durable.await.map_err(|_| closed())
     }
 
     async fn room_in_index(&self) {
@@ -187,21 +191,35 @@ impl Store for DiskStore {
     }
 }
 
-/// Opens the journal and notes in the index what lies behind `mark`; tells how many records that were.
+/// Opens the journal from the index' mark on; none if the two do not fit.
+fn open_fitting(name: &str, dir: &Path, index: &Index, options: &DiskOptions) -> Result<Option<Journal>, OpenError> {
+    let mark = index.mark()?;
+    match open_journal(name, dir, mark, index, options) {
+        Ok((journal, fits)) => Ok((fits || mark.is_none()).then_some(journal)),
+        Err(OpenError::Journal(journal::OpenError::EndsBefore { end, scan_from, .. })) => {
+            tracing::error!(store = name, %end, index = %scan_from, "the segments end before what the index knows of");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the journal and notes in the index what is at `mark` and behind it; tells whether the record at the mark is
+/// the one that the index has there. It was there when the mark was made: if another is there now, or none, the index
+/// is of another journal, or records are gone.
 fn open_journal(
     name: &str,
     dir: &Path,
     mark: Option<Position>,
     index: &Index,
     options: &DiskOptions,
-) -> Result<(Journal, u64), OpenError> {
-    let mut found = 0;
+) -> Result<(Journal, bool), OpenError> {
+    let mut fits = false;
     let journal_options = journal::Options {
         segment_bytes: options.segment_bytes,
         sync: if options.sync { SyncMode::Always } else { SyncMode::Os },
         scan: Scan::Headers,
-        // From the beginning of the mark's segment: without syncs, a crash may have taken back the end of it.
-        scan_from: mark.map(|mark| Position { segment: mark.segment, offset: 0 }),
+        scan_from: mark,
         // Never met: the semaphore lets less in, and the journal lets go of bytes before it says that they are durable.
         queue_bytes_limit: 2 * options.queue_bytes_limit as u64 + (64 << 20),
         // A spare keeps the bytes of payloads that retention has removed.
@@ -209,14 +227,53 @@ fn open_journal(
         ..journal::Options::new(name)
     };
     let journal = Journal::open(dir, journal_options, &mut |record| {
-        found += 1;
-        index.insert(Key::from(record.stream), record.position);
+        let key = Key::from(record.stream);
+        if mark == Some(record.position) {
+            fits = index.fits(key, record.position)?;
+        }
+        index.insert(key, record.position);
         if index.claim_move() {
             index.move_to_sled()?;
         }
         Ok(())
     })?;
-    Ok((journal, found))
+    Ok((journal, fits))
+}
+
+/// Opens the journal and makes the index fit it; tells how many payloads it knew of that are gone.
+fn rebuild(name: &str, dir: &Path, index: &Index, options: &DiskOptions) -> Result<(Journal, u64), OpenError> {
+    tracing::warn!(store = name, "the payload index does not fit the segments and is rebuilt");
+    index.begin_rebuild()?;
+    let (journal, _) = open_journal(name, dir, None, index, options)?;
+    let find = |key, position| find(&journal, key, position);
+    let lost = index.lost(&find)?;
+    let total = metrics::counter!("waybill_connector_lost_payloads_total", "store" => name.to_owned());
+    total.increment(lost.count);
+    if let Some((first, last)) = lost.between {
+        let (payloads, commitments) = (lost.count, &lost.named);
+        tracing::error!(
+            store = name, payloads, %first, %last, ?commitments,
+            "payloads that were kept are gone from the segments between these positions, and cannot be served; \
+             the commitments of some begin like this"
+        );
+    }
+    index.finish_rebuild(&find)?;
+    Ok((journal, lost.count))
+}
+
+/// Whether the payload is where the index has it.
+fn find(journal: &Journal, key: Key, position: Position) -> Found {
+    match journal.stream(position) {
+        Ok(stream) if Key::from(stream) == key => Found::Payload,
+        Ok(_) | Err(ReadError::Corrupt { .. }) => Found::Nothing,
+        // Retention removes from the front.
+        Err(ReadError::UnknownSegment { .. }) if position.segment < *journal.segment_numbers().start() => {
+            Found::Removed
+        }
+        Err(ReadError::UnknownSegment { .. }) => Found::Nothing,
+        // Kept in the index: reading it will fail, or not any more.
+        Err(ReadError::Io { .. }) => Found::Payload,
+    }
 }
 
 fn trailer(salt: &Salt, commitment: &Commitment) -> Bytes {

@@ -2,6 +2,7 @@
 //! a lost index.
 
 use super::disk::{DiskOptions, DiskStore};
+use super::index::Index;
 use super::memory::MemoryStore;
 use super::{Reading, Record, Store, StoreError};
 use bytes::Bytes;
@@ -177,11 +178,110 @@ async fn disk_a_lost_or_foreign_index_is_rebuilt_from_the_segments() {
             assert!(is_kept(&store, record).await);
         }
     }
-    // The index of a longer life beside segments that are gone.
-    fs::remove_dir_all(dir.path().join("store")).unwrap();
+}
+
+/// Opens the store, which tells of `lost`, serves all others, and tells of nothing when it opens again.
+async fn opens_with_losses(dir: &Path, records: &[Record], lost: impl Fn(&Record) -> bool) {
+    let lost_count = records.iter().filter(|record| lost(record)).count();
+    for told in [lost_count, 0] {
+        let store = open(dir);
+        assert_eq!(store.lost_payloads(), told as u64);
+        for record in records {
+            match lost(record) {
+                true => assert!(read(&store, record).await.unwrap().is_none()),
+                false => assert!(is_kept(&store, record).await),
+            }
+        }
+        store.close().await;
+    }
+    let store = open(dir);
+    for record in records.iter().filter(|record| lost(record)) {
+        store.keep(record.clone()).await.unwrap();
+        assert!(is_kept(&store, record).await);
+    }
+}
+
+#[tokio::test]
+async fn disk_without_its_newest_segment_the_store_opens_and_tells_what_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    assert!(read(&store, &records[0]).await.unwrap().is_none());
-    assert!(read(&store, &records[199]).await.unwrap().is_none());
+    let records = keep_all(&store, 0..200).await;
+    store.close().await;
+    drop(store);
+    let newest = segments(dir.path()).pop().unwrap();
+    let bytes = fs::read(&newest).unwrap();
+    fs::remove_file(newest).unwrap();
+    let lost = |record: &Record| contains(&bytes, &record.parts[1]);
+    assert!(lost(&records[199]) && !lost(&records[0]));
+    opens_with_losses(dir.path(), &records, lost).await;
+}
+
+#[tokio::test]
+async fn disk_without_the_record_at_the_mark_the_store_opens_and_tells_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..20).await;
+    store.close().await;
+    drop(store);
+    let segment = segments(dir.path()).pop().unwrap();
+    let bytes = fs::read(&segment).unwrap();
+    let last = bytes.windows(900).position(|window| window == records[19].parts[1].as_ref()).unwrap();
+    // Its header begins 48 bytes before the payload, of which the first four are another part.
+    fs::write(&segment, &bytes[..last - 52]).unwrap();
+    opens_with_losses(dir.path(), &records, |record| record.commitment == records[19].commitment).await;
+}
+
+#[tokio::test]
+async fn disk_without_its_segments_the_store_opens_and_tells_what_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..200).await;
+    store.close().await;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    opens_with_losses(dir.path(), &records, |_| true).await;
+}
+
+#[tokio::test]
+async fn disk_beside_the_index_of_another_store_its_own_payloads_are_there_and_the_others_lost() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut records = Vec::new();
+    for (dir, numbers) in [(&ours, 0..100), (&theirs, 100..150)] {
+        let store = open(dir.path());
+        records.extend(keep_all(&store, numbers).await);
+        store.close().await;
+    }
+    fs::remove_dir_all(ours.path().join("index")).unwrap();
+    copy_tree(&theirs.path().join("index"), &ours.path().join("index"));
+    let (own, _) = records.split_at(100);
+    let is_own = |record: &Record| own.iter().any(|own| own.commitment == record.commitment);
+    opens_with_losses(ours.path(), &records, |record| !is_own(record)).await;
+}
+
+#[tokio::test]
+async fn disk_a_rebuilding_that_was_interrupted_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..100).await;
+    store.close().await;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("store")).unwrap();
+    let index = sled::Config::new().path(dir.path().join("index")).open().unwrap();
+    Index::new(index.open_tree("test").unwrap(), 16).begin_rebuild().unwrap();
+    drop(index);
+    opens_with_losses(dir.path(), &records, |_| true).await;
+}
+
+/// The segment files, oldest first.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir.join("store")).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|found| found == "segment")).collect();
+    paths.sort();
+    paths
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// Flips a bit of the record's first long part wherever it is in the store's files.
@@ -227,4 +327,23 @@ async fn disk_with_damage_in_a_full_segment_the_store_still_opens() {
     let store = open(dir.path());
     assert!(matches!(read(&store, &records[10]).await, Err(StoreError::Corrupt(_))));
     assert!(is_kept(&store, &records[9]).await && is_kept(&store, &records[11]).await);
+}
+
+#[tokio::test]
+async fn disk_with_damage_in_the_last_segment_the_store_still_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let records = keep_all(&store, 0..10).await;
+    let killed = copy_of(dir.path());
+    store.close().await;
+    drop(store);
+    for dir in [dir, killed] {
+        damage(&dir.path().join("store"), &records[5].parts[1]);
+        let store = open(dir.path());
+        assert_eq!(store.lost_payloads(), 0, "it is there, and its reader will see");
+        assert!(matches!(read(&store, &records[5]).await, Err(StoreError::Corrupt(_))));
+        for record in records[..5].iter().chain(&records[6..]) {
+            assert!(is_kept(&store, record).await);
+        }
+    }
 }
