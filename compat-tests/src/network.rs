@@ -94,6 +94,13 @@ impl Data {
         (status, network.log())
     }
 
+    /// Starts the network and kills it so much later, however far it has come.
+    pub fn start_and_kill_after(&self, time: Duration) {
+        let network = self.spawn(&[]);
+        thread::sleep(time);
+        network.kill();
+    }
+
     fn spawn(&self, stopped: &[&str]) -> Network<'_> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let log_file = self.beside(&format!("log-{number}.txt"));

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use waybill_compat_tests::librdkafka::{Read, Record, create_topic, group_consumer, owned, produce, read_all};
-use waybill_compat_tests::network::Data;
+use rdkafka::{Offset, TopicPartitionList};
+use waybill_compat_tests::librdkafka::{Read, Record, config, create_topic, group_consumer, owned, produce, read_all};
+use waybill_compat_tests::network::{Data, Network};
 use waybill_compat_tests::wait::LIMIT;
 
 const PARTITIONS: [i32; 3] = [0, 1, 2];
@@ -94,5 +94,45 @@ fn two_members_share_a_topic_and_the_one_that_stays_takes_over() {
     assert_eq!(committed(&first), [Some(20); 3]);
     let unknown = Some(-1001); // librdkafka's number for "no offset"
     assert_eq!(committed(&group_consumer(globex, "never-was", "parcels")), [unknown; 3]);
+    network.terminate();
+}
+
+#[test]
+fn offsets_and_their_notes_are_kept_for_a_group_without_members_and_through_a_restart() {
+    let data = Data::new();
+    let network = data.start();
+    let (acme, globex) = (network.kafka("acme"), network.kafka("globex"));
+    assert!(create_topic(acme, "parcels", 3, &[]).is_ok());
+    produce(acme, "parcels", &[], &numbered(0..30));
+    read_all(globex, "parcels", &PARTITIONS, 30);
+    // As tools do that reset offsets: no member, generation -1.
+    let offsets = |wanted: [i64; 3]| {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in PARTITIONS.into_iter().zip(wanted) {
+            let mut element = list.add_partition("parcels", partition);
+            element.set_offset(Offset::Offset(offset)).expect("an offset");
+            element.set_metadata(format!("note of {partition}, ünïcode"));
+        }
+        list
+    };
+    let consumer: BaseConsumer = config(globex, &[("group.id", "tool")]).create().expect("a consumer");
+    consumer.commit(&offsets([3, 7, 0]), CommitMode::Sync).expect("a commit");
+    let told = |network: &Network<'_>| -> Vec<(Option<i64>, String)> {
+        let tool: BaseConsumer = config(network.kafka("globex"), &[("group.id", "tool")]).create().expect("a consumer");
+        let committed = tool.committed_offsets(offsets([0; 3]), LIMIT).expect("committed offsets");
+        committed.elements().iter().map(|found| (found.offset().to_raw(), found.metadata().to_owned())).collect()
+    };
+    let expected: Vec<_> =
+        [(0, 3), (1, 7), (2, 0)].map(|(p, offset)| (Some(offset), format!("note of {p}, ünïcode"))).to_vec();
+    assert_eq!(told(&network), expected);
+    network.kill();
+    let network = data.start();
+    assert_eq!(told(&network), expected);
+    // A member that joins now begins where the tool has put it: 7 + 3 + 10 records.
+    let member = group_consumer(network.kafka("globex"), "tool", "parcels");
+    let read = poll_until(&[&member], "the member reads what is left", |read| read.len() >= 20);
+    let first = |partition| read.iter().filter(|read| read.record.partition == partition).map(|read| read.offset).min();
+    assert_eq!(PARTITIONS.map(first), [Some(3), Some(7), Some(0)]);
+    drop(member);
     network.terminate();
 }
