@@ -14,6 +14,8 @@ pub mod api {
     pub const FETCH: i16 = 1;
     /// Metadata.
     pub const METADATA: i16 = 3;
+    /// InitProducerId.
+    pub const INIT_PRODUCER_ID: i16 = 22;
     /// ApiVersions.
     pub const API_VERSIONS: i16 = 18;
 }
@@ -92,11 +94,21 @@ pub fn metadata_request(correlation: i32, topic: &str) -> Vec<u8> {
 
 /// A Fetch request, version 10, of one partition: at least one byte, within `wait_ms_max`.
 pub fn fetch_request(correlation: i32, topic: &str, partition: i32, offset: i64, wait_ms_max: i32) -> Vec<u8> {
+    limited_fetch_request(correlation, (topic, partition, offset), wait_ms_max, 50_000_000)
+}
+
+/// The same with a limit in bytes, of the whole and of the partition.
+pub fn limited_fetch_request(
+    correlation: i32,
+    (topic, partition, offset): (&str, i32, i64),
+    wait_ms_max: i32,
+    bytes_max: i32,
+) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend((-1_i32).to_be_bytes()); // a consumer, not a replica
     body.extend(wait_ms_max.to_be_bytes());
     body.extend(1_i32.to_be_bytes()); // min bytes
-    body.extend(50_000_000_i32.to_be_bytes()); // max bytes
+    body.extend(bytes_max.to_be_bytes());
     body.push(0); // read uncommitted
     body.extend(0_i32.to_be_bytes()); // no session
     body.extend((-1_i32).to_be_bytes());
@@ -107,7 +119,7 @@ pub fn fetch_request(correlation: i32, topic: &str, partition: i32, offset: i64,
     body.extend((-1_i32).to_be_bytes()); // leader epoch not known
     body.extend(offset.to_be_bytes());
     body.extend((-1_i64).to_be_bytes()); // log start offset: a consumer has none
-    body.extend(50_000_000_i32.to_be_bytes()); // max bytes of the partition
+    body.extend(bytes_max.to_be_bytes()); // of the partition
     body.extend(0_i32.to_be_bytes()); // nothing forgotten
     request(api::FETCH, 10, correlation, &body)
 }
@@ -127,25 +139,47 @@ pub fn produce_request(correlation: i32, acks: i16, topic: &str, partition: i32,
     request(api::PRODUCE, 3, correlation, &body)
 }
 
-/// A record batch (magic 2) of one record without key, headers or compression.
-pub fn record_batch(value: &[u8]) -> Vec<u8> {
-    assert!(value.len() < 57, "one byte holds each length below");
-    let zigzag = |number: usize| u8::try_from(number * 2).expect("a small number");
-    let mut record = vec![0, 0, 0, 1, zigzag(value.len())]; // attributes, two deltas, null key
-    record.extend(value);
-    record.push(0); // no headers
-    record.insert(0, zigzag(record.len()));
+/// An InitProducerId request, version 0, of a producer without transactions.
+pub fn init_producer_id_request(correlation: i32) -> Vec<u8> {
+    let mut body = (-1_i16).to_be_bytes().to_vec(); // no transactional id
+    body.extend(60_000_i32.to_be_bytes());
+    request(api::INIT_PRODUCER_ID, 0, correlation, &body)
+}
 
+/// Who sends a batch, for the broker to recognise a repetition.
+#[derive(Clone, Copy, Debug)]
+pub struct Producer {
+    /// The producer's id; -1 for none.
+    pub id: i64,
+    /// Its epoch; -1 for none.
+    pub epoch: i16,
+    /// The sequence number of the batch's first record; -1 for none.
+    pub sequence: i32,
+}
+
+impl Producer {
+    /// A producer that is not idempotent.
+    pub const NONE: Self = Self { id: -1, epoch: -1, sequence: -1 };
+}
+
+/// A record batch (magic 2) of such records, without keys, headers or compression.
+pub fn record_batch(producer: Producer, values: &[&str]) -> Vec<u8> {
+    let count = i32::try_from(values.len()).expect("a few records");
     let mut checked = Vec::new();
     checked.extend(0_i16.to_be_bytes()); // attributes
-    checked.extend(0_i32.to_be_bytes()); // last offset delta
+    checked.extend((count - 1).to_be_bytes()); // last offset delta
     checked.extend(1_700_000_000_000_i64.to_be_bytes());
     checked.extend(1_700_000_000_000_i64.to_be_bytes());
-    checked.extend((-1_i64).to_be_bytes()); // no producer id
-    checked.extend((-1_i16).to_be_bytes());
-    checked.extend((-1_i32).to_be_bytes());
-    checked.extend(1_i32.to_be_bytes());
-    checked.extend(record);
+    checked.extend(producer.id.to_be_bytes());
+    checked.extend(producer.epoch.to_be_bytes());
+    checked.extend(producer.sequence.to_be_bytes());
+    checked.extend(count.to_be_bytes());
+    for (offset_delta, value) in values.iter().enumerate() {
+        // Attributes, timestamp delta, offset delta, null key, value, no headers.
+        let record = [&[0, 0, zigzag(offset_delta), 1, zigzag(value.len())], value.as_bytes(), &[0]].concat();
+        checked.push(zigzag(record.len()));
+        checked.extend(record);
+    }
 
     let mut batch = 0_i64.to_be_bytes().to_vec();
     batch.extend(i32::try_from(checked.len() + 9).expect("a small batch").to_be_bytes());
@@ -156,16 +190,28 @@ pub fn record_batch(value: &[u8]) -> Vec<u8> {
     batch
 }
 
+/// A length as a record has it, in one byte.
+fn zigzag(number: usize) -> u8 {
+    assert!(number < 64, "one byte holds this");
+    u8::try_from(number * 2).expect("a small number")
+}
+
 /// The record batches of one partition from `offset` on, or the error code.
 pub fn fetch_batches(broker: &str, topic: &str, partition: i32, offset: i64) -> Result<Vec<u8>, i16> {
     let mut wire = Wire::connect(broker);
     wire.send(&fetch_request(1, topic, partition, offset, 5_000));
-    let response = wire.receive().expect("a response to Fetch");
-    let mut fields = Fields(&response);
-    assert_eq!(fields.i32(), 1, "correlation id");
-    fields.take(4); // throttle time
+    fetched(&wire.receive().expect("a response to Fetch"))
+}
+
+/// The record batches in a response to a Fetch of one partition, or the partition's error code.
+pub fn fetched(response: &[u8]) -> Result<Vec<u8>, i16> {
+    let mut fields = Fields(response);
+    fields.take(4 + 4); // correlation id, throttle time
     assert_eq!((fields.i16(), fields.i32()), (0, 0), "no error of the whole, no session");
-    assert_eq!((fields.i32(), fields.string(), fields.i32(), fields.i32()), (1, topic.to_owned(), 1, partition));
+    assert_eq!(fields.i32(), 1, "one topic");
+    fields.string();
+    assert_eq!(fields.i32(), 1, "one partition");
+    fields.take(4);
     let error = fields.i16();
     fields.take(8 + 8 + 8); // high watermark, last stable offset, log start offset
     for _ in 0..fields.i32().max(0) {
@@ -176,15 +222,27 @@ pub fn fetch_batches(broker: &str, topic: &str, partition: i32, offset: i64) -> 
     if error == 0 { Ok(batches) } else { Err(error) }
 }
 
-/// The codec (attributes, low three bits) of each record batch.
-pub fn codecs(mut batches: &[u8]) -> Vec<u8> {
-    let mut codecs = Vec::new();
+/// The base offset and the record count of each batch.
+pub fn extents(batches: &[u8]) -> Vec<(i64, i32)> {
+    let extent = |batch: &[u8]| (Fields(batch).i64(), Fields(&batch[57..]).i32());
+    split(batches).into_iter().map(extent).collect()
+}
+
+/// The codec (attributes, low three bits) of each batch.
+pub fn codecs(batches: &[u8]) -> Vec<u8> {
+    split(batches).into_iter().map(|batch| batch[22] & 7).collect()
+}
+
+/// The whole batches, one by one.
+fn split(mut batches: &[u8]) -> Vec<&[u8]> {
+    let mut whole = Vec::new();
     while batches.len() >= 61 {
-        let length = Fields(&batches[8..]).i32();
-        codecs.push(batches[22] & 7);
-        batches = &batches[(12 + usize::try_from(length).expect("a batch length")).min(batches.len())..];
+        let length = 12 + usize::try_from(Fields(&batches[8..]).i32()).expect("a batch length");
+        let Some((batch, rest)) = batches.split_at_checked(length) else { break };
+        whole.push(batch);
+        batches = rest;
     }
-    codecs
+    whole
 }
 
 /// Reads a response field by field.
@@ -207,6 +265,11 @@ impl<'response> Fields<'response> {
     /// A 32-bit number.
     pub fn i32(&mut self) -> i32 {
         i32::from_be_bytes(self.take(4).try_into().expect("four bytes"))
+    }
+
+    /// A 64-bit number.
+    pub fn i64(&mut self) -> i64 {
+        i64::from_be_bytes(self.take(8).try_into().expect("eight bytes"))
     }
 
     /// A text with a 16-bit length.

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use waybill_compat_tests::librdkafka::{
     self, Read, Record, config, create_topic, delete_topic, produce, read_all, texts,
 };
-use waybill_compat_tests::network::Data;
+use waybill_compat_tests::network::{Data, Network};
 use waybill_compat_tests::wait::{LIMIT, eventually};
 
 const IDEMPOTENT: &[(&str, &str)] = &[("enable.idempotence", "true"), ("message.max.bytes", "8000000")];
@@ -187,5 +187,38 @@ fn a_record_above_the_topics_limit_is_refused_by_name() {
     producer.flush(LIMIT).expect("an answer");
     let refusal = [(0, KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge))];
     assert_eq!(producer.context().failures(), refusal);
+    network.terminate();
+}
+
+#[test]
+fn each_gateway_names_itself_alone_and_the_cluster_keeps_its_name() {
+    let data = Data::new();
+    let network = data.start();
+    assert!(create_topic(network.kafka("acme"), "orders", 3, &[]).is_ok());
+    let seen = |network: &Network<'_>| -> Vec<(String, i32)> {
+        let one = |organisation: &&str| {
+            let address = network.kafka(organisation);
+            let client: BaseConsumer = config(address, &[]).create().expect("a client");
+            let metadata = eventually("the topic is known", LIMIT, || {
+                let metadata = client.fetch_metadata(Some("orders"), LIMIT).ok()?;
+                (metadata.topics()[0].partitions().len() == 3).then_some(metadata)
+            });
+            let [broker] = metadata.brokers() else {
+                panic!("{organisation} names {} brokers", metadata.brokers().len())
+            };
+            assert_eq!(format!("{}:{}", broker.host(), broker.port()), address);
+            let partitions = metadata.topics()[0].partitions();
+            assert!(partitions.iter().all(|partition| partition.leader() == broker.id()), "leads for its clients");
+            let cluster = client.client().fetch_cluster_id(LIMIT).expect("a cluster id");
+            (cluster, broker.id())
+        };
+        ["acme", "globex"].iter().map(one).collect()
+    };
+    let before = seen(&network);
+    assert_eq!(before[0].0, before[1].0, "one network, one cluster");
+    assert_ne!(before[0].1, before[1].1, "node ids differ");
+    network.kill();
+    let network = data.start();
+    assert_eq!(seen(&network), before, "names and ids survive a kill");
     network.terminate();
 }

@@ -9,11 +9,16 @@ use waybill_compat_tests::network::{Data, Network};
 use waybill_compat_tests::process::resident_bytes;
 use waybill_compat_tests::wait::{LIMIT, eventually};
 use waybill_compat_tests::wire::{
-    Fields, Wire, api, fetch_batches, fetch_request, metadata_request, produce_request, record_batch, request,
+    self, Fields, Producer, Wire, api, fetch_batches, fetch_request, fetched, init_producer_id_request,
+    limited_fetch_request, metadata_request, produce_request, record_batch, request,
 };
 
-const UNSUPPORTED_VERSION: i16 = 35;
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 const CORRUPT_MESSAGE: i16 = 2;
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const UNSUPPORTED_VERSION: i16 = 35;
+const OFFSET_NOT_AVAILABLE: i16 = 78;
+const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
 /// Everything that must close the connection: what it is, and the bytes as they go over the wire.
 fn malformed() -> Vec<(&'static str, Vec<u8>)> {
@@ -167,14 +172,14 @@ fn acks_0_gets_no_bytes_and_a_corrupt_batch_is_named() {
     let acme = network.kafka("acme");
     kcat(&["-b", acme, "-P", "-t", "orders"], b"zero\n");
     let mut wire = Wire::connect(acme);
-    wire.send(&produce_request(1, 0, "orders", 0, &record_batch(b"unanswered")));
+    wire.send(&produce_request(1, 0, "orders", 0, &record_batch(Producer::NONE, &["unanswered"])));
     wire.send(&metadata_request(2, "orders"));
     assert_eq!(wire.receive_correlation(), Some(2), "the first bytes answer the second request");
 
     let mut wire = Wire::connect(acme);
-    wire.send(&produce_request(3, -1, "orders", 0, &record_batch(b"answered")));
+    wire.send(&produce_request(3, -1, "orders", 0, &record_batch(Producer::NONE, &["answered"])));
     assert_eq!(produce_error(&mut wire, 3), 0);
-    let mut corrupt = record_batch(b"corrupt");
+    let mut corrupt = record_batch(Producer::NONE, &["corrupt"]);
     *corrupt.last_mut().expect("bytes") ^= 1;
     wire.send(&produce_request(4, -1, "orders", 0, &corrupt));
     assert_eq!(produce_error(&mut wire, 4), CORRUPT_MESSAGE);
@@ -192,12 +197,95 @@ fn acks_0_gets_no_bytes_and_a_corrupt_batch_is_named() {
     network.terminate();
 }
 
+/// The error code of the one partition in the next response to Produce.
 fn produce_error(wire: &mut Wire, correlation: i32) -> i16 {
+    produced(wire, correlation).0
+}
+
+/// The error code and the base offset of the one partition in the next response to Produce.
+fn produced(wire: &mut Wire, correlation: i32) -> (i16, i64) {
     let response = wire.receive().expect("a response to Produce");
     let mut fields = Fields(&response);
     assert_eq!(fields.i32(), correlation);
     assert_eq!((fields.i32(), fields.string(), fields.i32(), fields.i32()), (1, "orders".into(), 1, 0));
-    fields.i16()
+    (fields.i16(), fields.i64())
+}
+
+#[test]
+fn a_repeated_batch_gets_its_old_offset_and_a_gap_is_refused() {
+    let data = Data::new();
+    let mut network = data.start();
+    kcat(&["-b", network.kafka("acme"), "-P", "-t", "orders"], b"zero\n");
+    let producer = |organisation: &str| {
+        let mut wire = Wire::connect(network.kafka(organisation));
+        wire.send(&init_producer_id_request(1));
+        let response = wire.receive().expect("a response to InitProducerId");
+        let mut fields = Fields(&response);
+        assert_eq!((fields.i32(), fields.i32(), fields.i16()), (1, 0, 0), "correlation, throttle time, error");
+        (fields.i64(), fields.i16())
+    };
+    let (id, epoch) = producer("acme");
+    assert_ne!(producer("acme"), (id, epoch), "each producer has an id of its own");
+    assert_ne!(producer("globex").0, id, "no organisation can take another's ids");
+    assert_eq!(epoch, 0);
+
+    let batch = |sequence, values: &[&str]| record_batch(Producer { id, epoch, sequence }, values);
+    let send = |network: &Network<'_>, batch: &[u8]| {
+        let mut wire = Wire::connect(network.kafka("acme"));
+        wire.send(&produce_request(2, -1, "orders", 0, batch));
+        produced(&mut wire, 2)
+    };
+    assert_eq!(send(&network, &batch(0, &["a", "b", "c"])), (0, 1));
+    assert_eq!(send(&network, &batch(3, &["d"])), (0, 4));
+    assert_eq!(send(&network, &batch(4, &["e"])), (0, 5));
+    assert_eq!(send(&network, &batch(0, &["a", "b", "c"])), (0, 1), "the first batch again, from another connection");
+    assert_eq!(send(&network, &batch(9, &["too early"])).0, OUT_OF_ORDER_SEQUENCE_NUMBER);
+    network.kill();
+    network = data.start();
+    assert_eq!(send(&network, &batch(4, &["e"])), (0, 5), "the last batch again, after a kill");
+    assert_eq!(send(&network, &batch(5, &["f"])), (0, 6));
+    // A producer that nobody remembers, its ledger entries long expired elsewhere, begins anywhere.
+    let stranger = record_batch(Producer { id: id + 1_000, epoch: 0, sequence: 77 }, &["g"]);
+    assert_eq!(send(&network, &stranger), (0, 7));
+    let read = kcat(&["-b", network.kafka("acme"), "-C", "-t", "orders", "-o", "beginning", "-e", "-q"], b"");
+    assert_eq!(read.text(), "zero\na\nb\nc\nd\ne\nf\ng\n");
+    network.terminate();
+}
+
+#[test]
+fn a_fetch_gives_whole_batches_within_its_limits() {
+    let data = Data::new();
+    let network = data.start();
+    let (acme, globex) = (network.kafka("acme"), network.kafka("globex"));
+    kcat(&["-b", acme, "-P", "-t", "orders"], b"zero\n");
+    let mut wire = Wire::connect(acme);
+    for values in [&["a", "b", "c"][..], &["d", "e"], &["f"]] {
+        wire.send(&produce_request(1, -1, "orders", 0, &record_batch(Producer::NONE, values)));
+        assert_eq!(produce_error(&mut wire, 1), 0);
+    }
+    let all = [(0, 1), (1, 3), (4, 2), (6, 1)];
+    for broker in [acme, globex] {
+        eventually("all batches are here", LIMIT, || {
+            let batches = fetch_batches(broker, "orders", 0, 0).ok()?;
+            (wire::extents(&batches) == all).then_some(())
+        });
+        let mut wire = Wire::connect(broker);
+        let mut fetch = |offset, bytes_max| {
+            wire.send(&limited_fetch_request(1, ("orders", 0, offset), 200, bytes_max));
+            fetched(&wire.receive().expect("a response")).map(|batches| wire::extents(&batches))
+        };
+        assert_eq!(fetch(2, 50_000), Ok(all[1..].to_vec()), "from the middle of a batch: the batch whole");
+        assert_eq!(fetch(0, 1), Ok(all[..1].to_vec()), "one batch, however small the limit");
+        assert_eq!(fetch(5, 1), Ok(all[2..3].to_vec()));
+        assert_eq!(fetch(0, 160), Ok(all[..2].to_vec()), "as many as fit");
+        assert_eq!(fetch(7, 50_000), Ok(vec![]), "at the end there is nothing yet");
+        assert_eq!(fetch(-5, 50_000), Err(OFFSET_OUT_OF_RANGE));
+        wire.send(&limited_fetch_request(1, ("never-was", 0, 0), 200, 50_000));
+        assert_eq!(fetched(&wire.receive().expect("a response")), Err(UNKNOWN_TOPIC_OR_PARTITION));
+    }
+    // Beyond the end: a gateway may lag behind the others, and an offset out of range would send the client elsewhere.
+    assert_eq!(fetch_batches(acme, "orders", 0, 1_000_000), Err(OFFSET_NOT_AVAILABLE));
+    network.terminate();
 }
 
 #[test]
