@@ -114,6 +114,7 @@ requests! {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = OFFSET_FOR_LEADER_EPOCH,
     DescribeConfigs(DescribeConfigsRequest) = DESCRIBE_CONFIGS,
     DeleteGroups(DeleteGroupsRequest) = DELETE_GROUPS,
+    OffsetDelete(OffsetDeleteRequest) = OFFSET_DELETE,
     DescribeCluster(DescribeClusterRequest) = DESCRIBE_CLUSTER,
 }
 

@@ -55,6 +55,8 @@ pub enum Api {
     DescribeConfigs = 32,
     /// Delete empty groups.
     DeleteGroups = 42,
+    /// Delete some of a group's positions.
+    OffsetDelete = 47,
     /// The cluster's id and brokers.
     DescribeCluster = 60,
 }
@@ -72,8 +74,11 @@ pub struct Row {
     flexible_since: i16,
 }
 
+/// No version of this API is flexible.
+const NEVER: i16 = i16::MAX;
+
 /// Every API that is served, ordered by key: the content of an ApiVersions response.
-pub const TABLE: [Row; 21] = [
+pub const TABLE: [Row; 22] = [
     row(Api::Produce, 0, 11, 9),
     row(Api::Fetch, 4, 12, 12),
     row(Api::ListOffsets, 1, 8, 6),
@@ -94,6 +99,7 @@ pub const TABLE: [Row; 21] = [
     row(Api::OffsetForLeaderEpoch, 2, 4, 4),
     row(Api::DescribeConfigs, 1, 4, 4),
     row(Api::DeleteGroups, 0, 2, 2),
+    row(Api::OffsetDelete, 0, 0, NEVER),
     row(Api::DescribeCluster, 0, 2, 0),
 ];
 
@@ -145,6 +151,7 @@ impl Api {
             Api::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
             Api::DescribeConfigs => "DescribeConfigs",
             Api::DeleteGroups => "DeleteGroups",
+            Api::OffsetDelete => "OffsetDelete",
             Api::DescribeCluster => "DescribeCluster",
         }
     }

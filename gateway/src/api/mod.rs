@@ -13,6 +13,7 @@ mod init_producer_id;
 mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_delete;
 mod offset_for_leader_epoch;
 mod offsets;
 mod operations;
@@ -109,6 +110,7 @@ async fn handle(
         }
         Request::ListGroups(request) => context.answer(api, &list_groups::handle(&broker, &request).await),
         Request::DeleteGroups(request) => context.answer(api, &delete_groups::handle(&broker, request).await),
+        Request::OffsetDelete(request) => context.answer(api, &offset_delete::handle(&broker, request).await),
         Request::DescribeConfigs(request) => {
             context.answer(api, &describe_configs::handle(&broker, &context, &request))
         }

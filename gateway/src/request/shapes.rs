@@ -201,6 +201,13 @@ const CONFIG_RESOURCE: &[Field] = &[fixed(INT8), text(), texts()];
 
 pub(super) const DELETE_GROUPS: &[Field] = &[texts()];
 
+pub(super) const OFFSET_DELETE: &[Field] = &[
+    text(), // group
+    structs(OFFSET_DELETE_TOPIC),
+];
+const OFFSET_DELETE_TOPIC: &[Field] = &[text(), structs(OFFSET_DELETE_PARTITION)];
+const OFFSET_DELETE_PARTITION: &[Field] = &[fixed(INT32)];
+
 pub(super) const DESCRIBE_CLUSTER: &[Field] = &[
     fixed(BOOL),          // include authorised operations
     fixed(INT8).since(1), // kind of endpoint

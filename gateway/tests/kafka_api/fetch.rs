@@ -96,10 +96,8 @@ fn an_offset_that_does_not_exist_is_out_of_range_once_the_node_has_caught_up() {
     let name = "fetch-range";
     let mut client = acme_with_topic(name);
     append(&mut client, name, batch(&["a"]));
-    let mut code_at = |offset| {
-        let request = fetch_request(name, vec![fetch_partition(0, offset)]).with_max_wait_ms(LONG_MS);
-        fetched(&mut client, 12, &request).error_code
-    };
+    let mut code_at =
+        |offset| fetched(&mut client, 12, &fetch_request(name, vec![fetch_partition(0, offset)])).error_code;
     assert_eq!(code_at(-1), code::OFFSET_OUT_OF_RANGE);
     // A node that has just started may not have executed again what it acknowledged: it says so, and not "never".
     eventually("the node is settled", || match code_at(2) {

@@ -53,6 +53,7 @@ fn exercise(api: Api, version: i16, clients: &mut Clients, data: &data::Topic) {
         Api::DescribeConfigs => topics::describe_configs(version, clients, data),
         Api::OffsetCommit => offsets::offset_commit(version, clients, data),
         Api::OffsetFetch => offsets::offset_fetch(version, clients, data),
+        Api::OffsetDelete => offsets::offset_delete(version, clients, data),
         Api::FindCoordinator => cluster::find_coordinator(version, clients),
         Api::ApiVersions => cluster::api_versions(version, clients),
         Api::InitProducerId => cluster::init_producer_id(version, clients),

@@ -1,13 +1,15 @@
-//! OffsetCommit and OffsetFetch.
+//! OffsetCommit, OffsetFetch, OffsetDelete.
 
 use super::Clients;
 use super::data::Topic;
+use crate::groups::Member;
 use crate::requests::*;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest};
 
 type Stored = Vec<(String, i32, i64, i32, String)>;
 
@@ -112,4 +114,23 @@ pub(super) fn offset_fetch(version: i16, clients: &mut Clients, data: &Topic) {
     if version >= 2 {
         assert_eq!(stored(version, clients, &name, None), (0, vec![entry]));
     }
+}
+
+pub(super) fn offset_delete(version: i16, clients: &mut Clients, data: &Topic) {
+    let name = format!("table-forget-{version}");
+    let committed = clients.owner.ask(8, &commit_request(8, &name, &[(data.name, 0, 2, "")]));
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0);
+    let partitions = [0, 5].map(|index| OffsetDeleteRequestPartition::default().with_partition_index(index));
+    let forget = OffsetDeleteRequestTopic::default().with_name(topic(data.name)).with_partitions(partitions.to_vec());
+    let request = OffsetDeleteRequest::default().with_group_id(group(&name)).with_topics(vec![forget]);
+    let response = clients.owner.ask(version, &request);
+    assert_eq!(response.error_code, 0);
+    let codes: Vec<i16> = response.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+    assert_eq!(codes, [0, code::UNKNOWN_TOPIC_OR_PARTITION]);
+    assert_eq!(stored(8, clients, &name, None), (0, Vec::new()));
+    let unknown = clients.owner.ask(version, &request);
+    assert_eq!(unknown.error_code, code::GROUP_ID_NOT_FOUND, "a group of nothing is no group");
+    let busy = Member::join(&mut clients.owner, &name);
+    assert_eq!(clients.owner.ask(version, &request).error_code, code::NON_EMPTY_GROUP);
+    busy.leave(&mut clients.owner);
 }
