@@ -110,7 +110,7 @@ fn first_unacknowledged(node: &Node, replica: &ReplicaHandle) -> Offset {
     let reader = &replica.reader;
     let mut offset = reader.high_watermark();
     for _ in 0..UNACKNOWLEDGED_ENTRIES_MAX {
-        let Some(before) = (offset - 1 >= reader.log_start_offset()).then_some(offset - 1) else { break };
+        let Some(before) = (offset > reader.log_start_offset()).then_some(offset - 1) else { break };
         let acknowledged = reader.receives(before).is_ok_and(|orgs| orgs.contains_key(node.org()));
         let Ok(Some(entry)) = reader.entry_at(before) else { break };
         if acknowledged && entry.sender != *node.org() {

@@ -31,7 +31,7 @@ pub(crate) enum Event {
     /// The link towards a node is new.
     Connected(NodeId),
     /// Certified blocks came from a peer; none could be had if it is empty.
-    Fetched(Option<Fetched>),
+    Fetched(Option<Box<Fetched>>),
 }
 
 /// A transaction on its way, and who waits for its outcome.

@@ -287,7 +287,7 @@ impl Task {
             Event::Fetched(fetched) => {
                 self.fetching = false;
                 if let Some(fetched) = fetched {
-                    self.apply_fetched(fetched);
+                    self.apply_fetched(*fetched);
                 }
             }
         }
@@ -443,7 +443,7 @@ impl Task {
         tokio::spawn(async move {
             let fetched = catch_up::fetch(&peers, &journal, request).await;
             // The task may have ended meanwhile.
-            let _ = events.send(Event::Fetched(fetched)).await;
+            let _ = events.send(Event::Fetched(fetched.map(Box::new))).await;
         });
     }
 
