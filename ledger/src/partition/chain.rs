@@ -61,6 +61,11 @@ pub fn decode_body(encoded: &Bytes) -> Result<Body, DecodeError> {
     if encoded.is_empty() { Ok(Body::default()) } else { Body::from_bytes(encoded) }
 }
 
+/// Decodes a body that a quorum has agreed on, see [`Body::from_agreed`].
+pub(super) fn decode_agreed(encoded: &Bytes) -> Result<Body, DecodeError> {
+    if encoded.is_empty() { Ok(Body::default()) } else { Body::from_agreed(encoded) }
+}
+
 /// Where a transaction stands while its block is walked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {

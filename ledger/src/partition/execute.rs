@@ -95,8 +95,15 @@ pub(super) struct Executing<'a> {
 }
 
 impl<'a> Executing<'a> {
-    pub fn new(contract: &'a mut Contract, ledger: LedgerId, max_timestamp_ms: i64) -> Self {
-        let executed = Executed { max_timestamp_ms, ..Executed::default() };
+    /// `count` transactions are to come, about.
+    pub fn new(contract: &'a mut Contract, ledger: LedgerId, max_timestamp_ms: i64, count: usize) -> Self {
+        let executed = Executed {
+            max_timestamp_ms,
+            outcomes: Vec::with_capacity(count),
+            entries: Vec::with_capacity(count),
+            tile_hashes: Vec::with_capacity(count),
+            ..Executed::default()
+        };
         Executing { contract, ledger, committed_before: 0, executed }
     }
 

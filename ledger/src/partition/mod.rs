@@ -43,6 +43,7 @@ use crate::journal::Position;
 use crate::keys::{self, Key};
 use crate::tiles::{self, MemoryTiles};
 use bytes::Bytes;
+use chain::decode_agreed;
 use execute::Executing;
 use overlay::{BlockRecord, Overlay};
 use parking_lot::RwLock;
@@ -136,7 +137,8 @@ impl Partition {
         Ok((partition, reader))
     }
 
-    /// Executes the body of the next sequence. `position` is where the journal has it.
+    /// Executes the body of the next sequence, which a quorum has agreed on: PBFT, or the certificate of the blocks that
+    /// were fetched, has checked it. `position` is where the journal has it.
     ///
     /// After an error nothing has changed; PBFT had checked what is checked here, so the replica must stop.
     pub fn apply(&mut self, sequence: Height, body: Bytes, position: Position) -> Result<Applied, ApplyError> {
@@ -144,14 +146,15 @@ impl Partition {
             return Err(ApplyError::OutOfOrder { height: self.tip.height, got: sequence });
         }
         let digest = Body::digest(&body);
-        let decoded = decode_body(&body)?;
+        let decoded = decode_agreed(&body)?;
         let checkpoint_falls = decoded.checkpoint || sequence.is_multiple_of(self.checkpoint_interval);
         let mut contract = match self.contract.take() {
             Some(contract) => contract,
             None => self.begin(digest, decoded.config.as_ref())?,
         };
         contract.begin_block(self.tip.time_ms.max(decoded.proposed_time_ms));
-        let mut executing = Executing::new(&mut contract, self.shared.ledger, self.max_timestamp_ms);
+        let count = decoded.envelopes.iter().map(|envelope| envelope.transactions.len()).sum();
+        let mut executing = Executing::new(&mut contract, self.shared.ledger, self.max_timestamp_ms, count);
         let header = match self.tip.advance(digest, decoded, &mut executing) {
             Ok(header) => header,
             Err(never) => match never {},

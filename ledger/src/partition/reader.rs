@@ -1,11 +1,12 @@
 //! Reads a partition's ledger: a cheap clone for gateways, connectors, the anchor and receipts.
 
+use super::chain::decode_agreed;
 use super::deliveries;
 use super::error::{BodyError, ReadError};
 use super::overlay::{BlockRecord, Overlay};
 use super::rows::{BlockRow, TimedEntry, row_entries, tile_hashes};
 use super::verify::leaves_of;
-use super::{BodySource, Entry, decode_body};
+use super::{BodySource, Entry};
 use crate::keys::{self, DeliveryKind, Key};
 use crate::tiles::{self, TileId, Tiles};
 use bytes::Bytes;
@@ -362,7 +363,7 @@ impl Reader {
         if waybill_types::Body::digest(&encoded) != row.header.body {
             return Err(BodyError::Unreadable("it is not the block's body".into()).into());
         }
-        decode_body(&encoded).map_err(|error| BodyError::Unreadable(error.to_string()).into())
+        decode_agreed(&encoded).map_err(|error| BodyError::Unreadable(error.to_string()).into())
     }
 }
 

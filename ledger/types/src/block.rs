@@ -3,12 +3,13 @@
 //! PBFT votes on the digest of the body. Header, outcomes and offsets are derived when the body executes, in order,
 //! so that a null request in a view change is just an empty block and the pipeline stays deep.
 
+use crate::codec::{Reader, decode_items};
 use crate::digest::{Digest, Hasher};
 use crate::envelope::{Envelope, EnvelopeHeader};
 use crate::ids::{Height, LedgerId, Offset};
 use crate::merkle;
 use crate::transaction::{Config, Transaction};
-use crate::{Codec, DecodeError, codec::Reader, codec_struct};
+use crate::{Codec, DecodeError, codec_struct};
 use alloc::vec::Vec;
 use bytes::Bytes;
 
@@ -27,6 +28,21 @@ pub struct Body {
 codec_struct!(Body { proposed_time_ms, checkpoint, config, envelopes });
 
 impl Body {
+    /// Decodes a body whose digest a quorum has agreed on: correct replicas among it have decoded it before, and have
+    /// checked that the envelopes' roots are those of their transactions. It is not checked again here, since that is to
+    /// hash every transaction once more. For everything else there is [`Codec::from_bytes`].
+    pub fn from_agreed(encoded: &Bytes) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(encoded.clone());
+        let body = Body {
+            proposed_time_ms: Codec::decode(&mut input)?,
+            checkpoint: Codec::decode(&mut input)?,
+            config: Codec::decode(&mut input)?,
+            envelopes: decode_items(&mut input, Envelope::decode_agreed)?,
+        };
+        input.finish()?;
+        Ok(body)
+    }
+
     /// The digest that PBFT votes on, over the body's bytes as they were received.
     pub fn digest(encoded: &[u8]) -> Digest {
         Hasher::digest(b"waybill-body-v1", encoded)
@@ -191,6 +207,34 @@ impl Leaf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agreed_body_is_the_same_and_only_its_roots_are_not_looked_at() {
+        use crate::keys::Signature;
+        use crate::transaction::{Commit, Transaction};
+        use crate::{ClusterId, NodeId};
+        let commit = |offset| Transaction::Commit(Commit { group: Digest::ZERO, offset });
+        let envelope = |number| {
+            let transactions = (0..3).map(commit).collect();
+            Envelope::new(ClusterId(Digest::ZERO), NodeId(1), 0, number, transactions, |_| Signature([7; 64]))
+        };
+        let body =
+            Body { proposed_time_ms: 5, checkpoint: true, config: None, envelopes: (0..3).map(envelope).collect() };
+        let bytes = body.to_bytes();
+        assert_eq!(Body::from_agreed(&bytes), Ok(body.clone()));
+        for length in 0..bytes.len() {
+            let cut = bytes.slice(..length);
+            assert_eq!(Body::from_agreed(&cut), Err(DecodeError::Truncated));
+        }
+        let longer = Bytes::from([&bytes[..], &[0]].concat());
+        assert_eq!(Body::from_agreed(&longer), Err(DecodeError::TrailingBytes));
+        let mut other = body.clone();
+        other.envelopes[1].header.root = Digest::ZERO;
+        assert_eq!(Body::from_agreed(&other.to_bytes()), Ok(other.clone()));
+        assert!(Body::from_bytes(&other.to_bytes()).is_err());
+        other.envelopes[1].header.count = 4;
+        assert!(Body::from_agreed(&other.to_bytes()).is_err());
+    }
 
     #[test]
     fn rejections_keep_their_numbers() {

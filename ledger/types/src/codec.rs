@@ -4,7 +4,7 @@
 //! what is left of the input before anything is allocated.
 
 use alloc::{string::String, vec::Vec};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use core::fmt;
 
 /// A type with one canonical encoding.
@@ -83,8 +83,10 @@ impl Reader {
 
     /// Takes a fixed number of bytes as an array.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let taken = self.take(N)?;
-        taken.as_ref().try_into().map_err(|_| DecodeError::Truncated)
+        // Copied out without a share of the memory: integers are most of what there is, and shares are counted.
+        let array = *self.rest.first_chunk().ok_or(DecodeError::Truncated)?;
+        self.rest.advance(N);
+        Ok(array)
     }
 
     /// Succeeds when nothing is left.
@@ -160,18 +162,26 @@ impl<T: Codec> Codec for Vec<T> {
         }
     }
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        /// A claimed count allocates no more than this ahead of the items that prove it.
-        const PREALLOCATED_ITEMS_MAX: usize = 64;
-        let count = u32::decode(input)? as usize;
-        if count > input.remaining() {
-            return Err(DecodeError::Truncated);
-        }
-        let mut items = Vec::with_capacity(count.min(PREALLOCATED_ITEMS_MAX));
-        for _ in 0..count {
-            items.push(T::decode(input)?);
-        }
-        Ok(items)
+        decode_items(input, T::decode)
     }
+}
+
+/// Decodes a list whose items `decode` takes off one by one.
+pub(crate) fn decode_items<T>(
+    input: &mut Reader,
+    decode: impl Fn(&mut Reader) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    /// A claimed count allocates no more than this ahead of the items that prove it.
+    const PREALLOCATED_ITEMS_MAX: usize = 64;
+    let count = u32::decode(input)? as usize;
+    if count > input.remaining() {
+        return Err(DecodeError::Truncated);
+    }
+    let mut items = Vec::with_capacity(count.min(PREALLOCATED_ITEMS_MAX));
+    for _ in 0..count {
+        items.push(decode(input)?);
+    }
+    Ok(items)
 }
 
 impl<T: Codec> Codec for Option<T> {

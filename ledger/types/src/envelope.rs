@@ -59,14 +59,7 @@ impl Codec for Envelope {
     }
     /// Checks what can be checked without a key: count and root fit the transactions.
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let envelope = Envelope {
-            header: Codec::decode(input)?,
-            signature: Codec::decode(input)?,
-            transactions: Codec::decode(input)?,
-        };
-        if envelope.transactions.is_empty() || envelope.header.count as usize != envelope.transactions.len() {
-            return Err(DecodeError::Invalid("an envelope's count differs from its transactions"));
-        }
+        let envelope = Self::decode_agreed(input)?;
         if envelope.header.root != merkle::root(&leaf_hashes(&envelope.transactions)) {
             return Err(DecodeError::Invalid("an envelope's root differs from its transactions"));
         }
@@ -75,6 +68,19 @@ impl Codec for Envelope {
 }
 
 impl Envelope {
+    /// Takes an envelope off the front of a body that was decoded before, and whose root was checked then.
+    pub(crate) fn decode_agreed(input: &mut Reader) -> Result<Self, DecodeError> {
+        let envelope = Envelope {
+            header: Codec::decode(input)?,
+            signature: Codec::decode(input)?,
+            transactions: Codec::decode(input)?,
+        };
+        if envelope.transactions.is_empty() || envelope.header.count as usize != envelope.transactions.len() {
+            return Err(DecodeError::Invalid("an envelope's count differs from its transactions"));
+        }
+        Ok(envelope)
+    }
+
     /// Groups and signs transactions.
     pub fn new(
         cluster: ClusterId,

@@ -3,7 +3,8 @@
 use crate::codec::{Codec, DecodeError, Reader};
 use crate::codec_struct;
 use crate::digest::{Digest, Hasher};
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
+use bytes::Bytes;
 use core::fmt;
 
 /// An organisation's name: 1 to 63 of `a-z`, `0-9` and `-`, as in a DNS label, because it is one in certificates.
@@ -48,7 +49,8 @@ impl Codec for OrgId {
         out.extend_from_slice(self.0.as_bytes());
     }
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        OrgId::new(&String::decode(input)?)
+        let name = Bytes::decode(input)?;
+        OrgId::new(core::str::from_utf8(&name).map_err(|_| DecodeError::Invalid("text is not UTF-8"))?)
     }
 }
 

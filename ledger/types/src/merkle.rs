@@ -14,10 +14,11 @@ pub fn leaf_hash(leaf: &[u8]) -> Digest {
 
 /// `SHA-256(0x01 | left | right)` (RFC 6962, section 2.1).
 pub fn node_hash(left: &Digest, right: &Digest) -> Digest {
+    let mut preimage = [1; 65];
+    preimage[1..33].copy_from_slice(&left.0);
+    preimage[33..].copy_from_slice(&right.0);
     let mut hasher = Hasher::untagged();
-    hasher.update(&[1]);
-    hasher.update(&left.0);
-    hasher.update(&right.0);
+    hasher.update(&preimage);
     hasher.finish()
 }
 

@@ -181,3 +181,14 @@ fn the_root_is_of_the_content_alone() {
     let bytes = before.to_bytes();
     assert_eq!(Producers::restore(Snapshot::from_bytes(&bytes).unwrap()).root(), other.root(), "a snapshot stays");
 }
+
+#[test]
+fn golden_root() {
+    let mut producers = Producers::new();
+    let producer = |id, base_sequence| Producer { id, epoch: 3, base_sequence };
+    for (name, id, base_sequence) in [("owner", 7, 0), ("writer", 7, 0), ("owner", 7, 2), ("owner", 1 << 48, MAX)] {
+        producers.remember(&org(name), &producer(id, base_sequence), 2, i64::from(base_sequence), 1000);
+    }
+    assert_eq!(producers.root().to_string(), "4308a5af3e1351fb6bca852866fedd6bfac93885fed3d8563b5513279977bdc7");
+    assert_eq!(Producers::new().root().to_string(), "332d4159b2b919e20ff5a205911245e04f889869e5dfd435da764c6bcbbd0d84");
+}
