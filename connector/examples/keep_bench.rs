@@ -1,11 +1,12 @@
 //! How fast payloads become durable, layer by layer, beside what the disk takes by itself in the same run:
-//! `keep_bench [DIRECTORY] [SECONDS per line]`. Compare lines of one run only.
+//! `keep_bench [DIRECTORY] [SECONDS per line] [BYTES of a payload]`. Compare lines of one run only; on a machine that is
+//! not idle, only the CPU time.
 
 use bytes::Bytes;
 use std::error::Error;
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,10 +31,14 @@ fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let dir = PathBuf::from(arguments.next().unwrap_or_else(|| "keep_bench.tmp".into()));
     let duration = Duration::from_secs_f64(arguments.next().map_or(Ok(3.0), |seconds| seconds.parse())?);
+    let only = arguments.next().map(|bytes| bytes.parse::<usize>()).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     println!("{:<34} {:>12} {:>10} {:>12}", "", "per second", "MB/s", "CPU us each");
     raw_disk(&dir, duration)?;
     for (size_bytes, concurrency) in [(300, 1), (300, 64), (300, 2048), (16 << 10, 512), (1 << 20, 32)] {
+        if only.is_some_and(|only| only != size_bytes) {
+            continue;
+        }
         let load = Load { size_bytes, concurrency, duration };
         journal(&dir, &load)?;
         let still = DiskOptions { index_recent_limit: usize::MAX, ..DiskOptions::default() };
@@ -44,20 +49,24 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Writing and syncing 16 MiB at a time into blocks that were reserved, as the journal does.
+/// Writing and syncing 16 MiB at a time over blocks that are there: the most that a single writer can hope for.
 fn raw_disk(dir: &Path, duration: Duration) -> Outcome<()> {
     let dir = fresh(dir)?;
     let piece = vec![7; 16 << 20];
+    let mut file = File::create(dir.join("file"))?;
+    for _ in 0..4 {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
     let meter = Meter::start();
-    let (mut written, mut number) = (0, 0);
+    let mut written = 0;
     while meter.started.elapsed() < duration {
-        let mut file = File::create(dir.join(format!("{number}")))?;
-        number += 1;
-        for _ in 0..4 {
-            file.write_all(&piece)?;
-            file.sync_data()?;
-            written += 1;
+        if written % 4 == 0 {
+            file.rewind()?;
         }
+        file.write_all(&piece)?;
+        file.sync_data()?;
+        written += 1;
     }
     meter.print("disk, 16 MiB per sync", written, piece.len());
     fs::remove_dir_all(dir)?;
@@ -104,8 +113,13 @@ async fn store(dir: &Path, name: &str, load: &Load, options: &DiskOptions) -> Ou
     });
     let meter = Meter::start();
     let kept = kept.await?;
-    store.close().await;
+    let meter = meter.lap();
+    // What the index still has to write belongs to the cost of what was kept, unless it is left out on purpose.
+    if options.index_recent_limit < usize::MAX {
+        store.close().await;
+    }
     meter.print(&label(name, load), kept, load.size_bytes);
+    store.close().await;
     fs::remove_dir_all(dir)?;
     Ok(())
 }
@@ -121,6 +135,7 @@ async fn outbox(dir: &Path, load: &Load) -> Outcome<()> {
         async move { outbox.keep(parts).await.is_ok() }
     });
     let kept = kept.await?;
+    let meter = meter.lap();
     store.close().await;
     meter.print(&label("outbox", load), kept, load.size_bytes);
     fs::remove_dir_all(dir)?;
@@ -186,15 +201,22 @@ fn fresh(dir: &Path) -> Outcome<PathBuf> {
 struct Meter {
     started: Instant,
     cpu: Duration,
+    elapsed: Option<Duration>,
 }
 
 impl Meter {
     fn start() -> Self {
-        Meter { started: Instant::now(), cpu: cpu_time() }
+        Meter { started: Instant::now(), cpu: cpu_time(), elapsed: None }
+    }
+
+    /// Stops the clock, and goes on counting what the process uses.
+    fn lap(self) -> Self {
+        Meter { elapsed: Some(self.started.elapsed()), ..self }
     }
 
     fn print(self, name: &str, count: u64, size_bytes: usize) {
-        let (seconds, cpu) = (self.started.elapsed().as_secs_f64(), cpu_time().saturating_sub(self.cpu));
+        let seconds = self.elapsed.unwrap_or_else(|| self.started.elapsed()).as_secs_f64();
+        let cpu = cpu_time().saturating_sub(self.cpu);
         let per_second = count as f64 / seconds;
         let megabytes = per_second * size_bytes as f64 / 1e6;
         let each = cpu.as_secs_f64() * 1e6 / count.max(1) as f64;
