@@ -1,7 +1,7 @@
 //! One node's Kafka broker: its consensus, its connector, and what requests ask of them.
 
 use crate::commits::Commits;
-use crate::coordinator::Coordinator;
+use crate::coordinator::{self, Coordinator};
 use crate::error::Refusal;
 use crate::evidence::{self, Ledgered, OwnLedgers};
 use crate::group;
@@ -171,6 +171,7 @@ impl Broker {
                 Some(connector)
             }
         };
+        tasks.push(tokio::spawn(coordinator::forget_deleted_topics(consensus.clone(), stop.subscribe())));
         let commits = Arc::new(Commits::new(&group_key(&dir)?));
         tasks.push(tokio::spawn(commits.clone().drive(consensus.clone(), stop.subscribe())));
         Ok(Arc::new(Broker {

@@ -9,6 +9,7 @@ use crate::group::{
     Commit, Description, Group, GroupError, GroupMetadata, Heartbeat, Input, Join, JoinRefusal, Joined, Leave, Left,
     Limits, Output, Sync, Synced, Ticket, Token,
 };
+use crate::server::stopped;
 use dashmap::DashMap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -17,7 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use waybill_consensus::Clock;
 use waybill_consensus::node::Node;
 use waybill_ledger::organisation::{Answer, Command, GROUP_NAME_BYTES_MAX, SaveGroup};
@@ -54,6 +55,30 @@ pub struct Listed {
     pub state: &'static str,
     /// Empty if there has never been a member.
     pub protocol_type: String,
+}
+
+/// Forgets what groups have committed on topics that are deleted, as Kafka does, until the node stops.
+///
+/// Only a topic that was there and is gone is taken for deleted: a node that has just started does not know all topics.
+pub async fn forget_deleted_topics(node: Node, mut stop: watch::Receiver<bool>) {
+    let mut changes = node.system_changed();
+    let topics = || node.global().system().topics().map(|topic| topic.id).collect::<BTreeSet<_>>();
+    let mut known = topics();
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stopped(&mut stop) => return,
+        }
+        let now = topics();
+        for deleted in known.difference(&now) {
+            let command = Command::ForgetTopic(*deleted).to_bytes();
+            if let Err(error) = node.write_organisation(command, WRITE_TIMEOUT).await {
+                // They take room and nothing else: no request finds them, for the id does not come back.
+                tracing::warn!(topic = %deleted, %error, "offsets on a deleted topic are kept");
+            }
+        }
+        known = now;
+    }
 }
 
 /// A request without its token; the task gives it one.

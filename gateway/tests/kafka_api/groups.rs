@@ -10,8 +10,8 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -188,6 +188,31 @@ fn two_members_share_rebalance_and_commit() {
 }
 
 #[test]
+fn a_member_that_falls_silent_is_dropped_and_the_other_goes_on() {
+    let name = "groups-silent";
+    let (mut first, mut second) = (Client::connect(acme()), Client::connect(acme()));
+    let shortest = |request: JoinGroupRequest| request.with_session_timeout_ms(6_000);
+    let id = Member::id_for(&mut first, name);
+    let joined = first.ask(9, &shortest(join_request(name, 9)).with_member_id(id));
+    let mut leader = Member::joined(name, None, &joined);
+    assert_eq!(leader.sync(&mut first, &[(leader.id.clone(), "all")]).0, 0);
+    let id = Member::id_for(&mut second, name);
+    second.send(9, &shortest(join_request(name, 9)).with_member_id(id));
+    eventually("the rebalance", || leader.heartbeat(&mut first) == code::REBALANCE_IN_PROGRESS);
+    leader = Member::joined(name, None, &first.ask(9, &shortest(leader.rejoin_request())));
+    let (_, joined) = second.receive::<JoinGroupRequest>(9);
+    let lost = Member::joined(name, None, &joined);
+    // It is in the generation, never asks for its share, and its process is gone.
+    drop(second);
+    let shares = [(leader.id.clone(), "left"), (lost.id.clone(), "right")];
+    assert_eq!(leader.sync(&mut first, &shares), (0, "left".into()));
+    eventually("the rebalance without it", || leader.heartbeat(&mut first) == code::REBALANCE_IN_PROGRESS);
+    let alone = first.ask(9, &shortest(leader.rejoin_request()));
+    assert_eq!((alone.error_code, alone.generation_id, alone.members.len()), (0, 3, 1));
+    assert_eq!(lost.heartbeat(&mut first), code::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
 fn a_static_member_comes_back_to_its_assignment_and_fences_its_former_self() {
     let name = "groups-static";
     let (mut before, mut after) = (Client::connect(acme()), Client::connect(acme()));
@@ -257,4 +282,28 @@ fn a_member_of_another_kind_or_without_a_common_protocol_is_kept_out() {
         assert_eq!(client.ask(3, &request).error_code, code::INCONSISTENT_GROUP_PROTOCOL);
     }
     assert_eq!(member.heartbeat(&mut client), 0, "and nobody in it notices");
+}
+
+#[test]
+fn offsets_go_with_their_topic_at_every_organisation() {
+    let (topic, kept, name) = ("groups-forgotten", "groups-kept", "groups-forgetful");
+    let mut owner = acme_with_topic(topic);
+    assert_eq!(create(&mut owner, creatable(kept)).error_code, 0);
+    let mut reader = Client::connect(globex());
+    [topic, kept].map(|topic| wait_until_known(&mut reader, topic));
+    for client in [&mut owner, &mut reader] {
+        for topic in [topic, kept] {
+            assert_eq!(commit(client, name, -1, text(""), topic, 0), 0);
+        }
+        assert_eq!(commit(client, "groups-of-nothing", -1, text(""), topic, 0), 0);
+    }
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![crate::requests::topic(topic)]);
+    assert_eq!(owner.ask(5, &delete.with_timeout_ms(30_000)).responses[0].error_code, 0);
+    for client in [&mut owner, &mut reader] {
+        eventually("the group is gone", || {
+            let groups = client.ask(4, &ListGroupsRequest::default()).groups;
+            groups.iter().all(|group| group.group_id.as_str() != "groups-of-nothing")
+        });
+        assert_eq!(committed(client, name), [(kept.to_string(), 0)]);
+    }
 }
