@@ -290,7 +290,9 @@ fn offsets_go_with_their_topic_at_every_organisation() {
     let mut owner = acme_with_topic(topic);
     assert_eq!(create(&mut owner, creatable(kept)).error_code, 0);
     let mut reader = Client::connect(globex());
-    [topic, kept].map(|topic| wait_until_known(&mut reader, topic));
+    for topic in [topic, kept] {
+        wait_until_known(&mut reader, topic);
+    }
     for client in [&mut owner, &mut reader] {
         for topic in [topic, kept] {
             assert_eq!(commit(client, name, -1, text(""), topic, 0), 0);
