@@ -182,15 +182,20 @@ impl Dev {
             nodes.push(started.map_err(|error| file_error(&data_dir, io::Error::other(error)))??);
         }
         nodes.sort_by_key(|node| node.broker.node);
-        wait_until_ready(&nodes).await?;
         let stop = watch::Sender::new(false);
         let mut serving = JoinSet::new();
+        // Health is answered before the network has formed: `/readyz` says that it has not.
+        for node in &mut nodes {
+            if let Some(listener) = node.http.take() {
+                serving.spawn(http::serve(node.broker.clone(), metrics.clone(), listener, stop.subscribe()));
+            }
+        }
+        wait_until_ready(&nodes).await?;
         let (mut brokers, mut organisations) = (Vec::new(), Vec::new());
         for node in nodes {
             organisations.push(node.endpoint);
             brokers.push(node.broker.clone());
-            serving.spawn(server::serve(node.broker.clone(), node.kafka, stop.subscribe()));
-            serving.spawn(http::serve(node.broker, metrics.clone(), node.http, stop.subscribe()));
+            serving.spawn(server::serve(node.broker, node.kafka, stop.subscribe()));
         }
         let endpoints = Endpoints { organisations };
         endpoints.save(&data_dir)?;
@@ -249,7 +254,7 @@ struct Started {
     broker: Arc<Broker>,
     endpoint: Endpoint,
     kafka: TcpListener,
-    http: TcpListener,
+    http: Option<TcpListener>,
 }
 
 async fn start_node(
@@ -288,7 +293,7 @@ async fn start_node(
         settings,
     };
     let broker = Broker::start(parts).await.map_err(|source| DevError::Node { org: id, source })?;
-    Ok(Started { broker, endpoint, kafka, http })
+    Ok(Started { broker, endpoint, kafka, http: Some(http) })
 }
 
 async fn wait_until_ready(nodes: &[Started]) -> Result<(), DevError> {
