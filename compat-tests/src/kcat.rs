@@ -21,17 +21,24 @@ pub fn kcat(arguments: &[&str], stdin: &[u8]) -> Finished {
 /// Runs kcat with these arguments, whatever comes of it.
 pub fn try_kcat(arguments: &[&str], stdin: &[u8]) -> Finished {
     let kcat = installed();
-    let mut command = Command::new(&kcat.program);
-    if let Some(libraries) = &kcat.libraries {
-        command.env("LD_LIBRARY_PATH", libraries);
-    }
-    command::run(command.args(arguments), stdin, LIMIT)
+    command::run(kcat.command().args(arguments), stdin, LIMIT)
 }
 
 struct Kcat {
     program: PathBuf,
     /// Where its libraries lie, if it was unpacked rather than installed.
     libraries: Option<PathBuf>,
+}
+
+impl Kcat {
+    /// Cargo puts the folders of built libraries into the tests' search path, and librdkafka is among them, built for
+    /// Rust without some codecs: kcat is to load the one that Debian made for it.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_remove("LD_LIBRARY_PATH");
+        command.envs(self.libraries.iter().map(|libraries| ("LD_LIBRARY_PATH", libraries)));
+        command
+    }
 }
 
 fn installed() -> &'static Kcat {
@@ -50,11 +57,7 @@ fn installed() -> &'static Kcat {
 }
 
 fn find(folder: &Path) -> Option<Kcat> {
-    let runs = |kcat: &Kcat| {
-        let mut command = Command::new(&kcat.program);
-        command.arg("-V").envs(kcat.libraries.iter().map(|libraries| ("LD_LIBRARY_PATH", libraries)));
-        command.output().is_ok_and(|output| output.status.success())
-    };
+    let runs = |kcat: &Kcat| kcat.command().arg("-V").output().is_ok_and(|output| output.status.success());
     let unpacked = folder.join("root/usr");
     // One folder per architecture, and others.
     let folders = fs::read_dir(unpacked.join("lib")).into_iter().flatten().filter_map(Result::ok);

@@ -106,8 +106,11 @@ impl ReplicaHandle {
         }
     }
 
-    /// How far the replica is; wakes with each executed block.
+    /// How far the replica is; wakes with each block that is executed from now on.
     pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
+        let mut progress = self.progress.clone();
+        // Else a wait would end at once, for what was there before.
+        progress.mark_unchanged();
+        progress
     }
 }
