@@ -81,11 +81,19 @@ async fn payloads(
     let payloads = connector.payloads(&grants, deadline).await;
     let batch = |(entry, payload): (&Arc<Entry>, Result<Verified, DeliverError>)| {
         let verified = payload.map_err(|error| refusal(partition, entry, &error))?;
-        canonical(&verified).map_err(|error| {
-            // The commitment holds and it is no batch: a sender whose gateway does not check what it sends.
-            tracing::warn!(ledger = %entry.ledger, offset = entry.base_offset, sender = %entry.sender, %error, "not a record batch");
+        let refused = |reason: &dyn std::fmt::Display| {
+            // The commitment holds: the sender's gateway does not check what it sends.
+            tracing::warn!(ledger = %entry.ledger, offset = entry.base_offset, sender = %entry.sender, %reason,
+                "a payload is not the batch that its sender has announced");
             Refusal::PayloadDamaged
-        })
+        };
+        let batch = canonical(&verified).map_err(|error| refused(&error))?;
+        // More records than were announced would take the offsets of the batches behind.
+        if batch.facts().record_count == entry.send.record_count {
+            Ok(batch)
+        } else {
+            Err(refused(&"the number of records differs"))
+        }
     };
     Ok(entries.iter().zip(payloads).map(batch).collect())
 }
