@@ -30,7 +30,7 @@ use waybill_types::{ClusterId, Codec, Height, LedgerId, Membership, NetworkId, N
 /// A checkpoint falls at least at every so many blocks (the paper's K).
 pub const CHECKPOINT_INTERVAL: u64 = 128;
 /// Proposals under way at a time: fewer are larger, and each costs every replica its signatures and syncs.
-const WINDOW: u64 = 4;
+const WINDOW: u64 = 8;
 /// Memory that sled may use for its pages.
 const STATE_CACHE_BYTES: u64 = 8 << 20;
 

@@ -26,6 +26,9 @@ use waybill_types::{Codec, LedgerId, NodeId, OrgId};
 
 /// Producer ids are taken from the organisation's ledger so many at a time.
 const PRODUCER_IDS_AT_ONCE: u32 = 100;
+/// While blocks keep coming, certificates are made at most so often: each costs signatures at every replica, and a copy
+/// into the global ledger. What comes alone is certified at once.
+const CHECKPOINT_IDLE_MS: u64 = 100;
 const ORGANISATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A node that runs for so long has caught up with what it acknowledged before: see [`Broker::is_settled`].
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
@@ -154,7 +157,7 @@ impl Broker {
             dir: dir.clone(),
             listener: peer_listener,
             limits: LinkLimits::default(),
-            timing: waybill_pbft::Timing::default(),
+            timing: waybill_pbft::Timing { checkpoint_idle_ms: CHECKPOINT_IDLE_MS, ..waybill_pbft::Timing::default() },
         })
         .await?;
         let stop = watch::Sender::new(false);

@@ -1,7 +1,7 @@
 //! From a frame's body to a typed request, safely.
 //!
 //! [`Request::decode`] is the only place where `kafka-protocol` sees bytes of a client, and they have passed
-//! [`shape::check`] by then. The structs are that crate's; the records in them are slices of the frame.
+//! `shape::check` by then. The structs are that crate's; the records in them are slices of the frame.
 
 mod old_produce;
 mod shape;

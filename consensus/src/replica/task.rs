@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use waybill_ledger::identity::Identity;
 use waybill_ledger::journal::{Journal, Position};
 use waybill_ledger::partition::{self, Applied, OpenError, Partition};
@@ -23,8 +24,13 @@ const EVENTS_MAX: usize = 4096;
 const SUBMISSIONS_MAX: usize = 16 << 10;
 /// The most transactions in one envelope.
 const ENVELOPE_TRANSACTIONS_MAX: usize = 1024;
-/// While so many of our envelopes are on their way, transactions gather for the next one: groups grow with the load.
-const ENVELOPES_OUTSTANDING_MAX: usize = 2;
+/// So many envelopes of ours leave as soon as there is something to put in. Each costs every replica its signatures and
+/// syncs, so that groups must grow with the load...
+const ENVELOPES_AT_ONCE: usize = 2;
+/// ... but one does not wait for others longer than this...
+const ENVELOPE_INTERVAL: Duration = Duration::from_millis(3);
+/// ... unless so many are on their way.
+const ENVELOPES_OUTSTANDING_MAX: usize = 8;
 /// Derived state goes to sled when this much of it has gathered.
 const FLUSH_BYTES: usize = 4 << 20;
 /// How many events are taken before outputs are performed.
@@ -122,6 +128,7 @@ pub(crate) fn start(parts: ReplicaParts) -> Result<ReplicaHandle, StartError> {
         progress,
         wake,
         events: events.clone(),
+        last_envelope: Instant::now(),
         flushing: false,
         fetching: false,
         inputs: VecDeque::new(),
@@ -192,6 +199,7 @@ struct Task {
     progress: watch::Sender<Progress>,
     wake: mpsc::UnboundedSender<Wake>,
     events: mpsc::Sender<Event>,
+    last_envelope: Instant,
     flushing: bool,
     fetching: bool,
     inputs: VecDeque<Input>,
@@ -211,6 +219,7 @@ impl Task {
         self.turn();
         while !self.progress.borrow().halted {
             let deadline = self.core.next_timeout().map(|at_ms| self.clock.instant(at_ms));
+            let next_envelope = self.next_envelope();
             tokio::select! {
                 Some(wake) = channels.wake.recv() => {
                     self.on_wake(wake);
@@ -229,6 +238,7 @@ impl Task {
                 Some(first) = channels.submissions.recv(), if self.may_submit() => {
                     self.on_submissions(first, &mut channels.submissions);
                 }
+                () = sleep_until(next_envelope), if next_envelope.is_some() => {}
                 () = sleep_until(deadline) => self.inputs.push_back(Input::Tick),
                 _ = channels.stop.wait_for(|stop| *stop) => break,
             }
@@ -239,7 +249,17 @@ impl Task {
     }
 
     fn may_submit(&self) -> bool {
-        self.waiters.outstanding() < ENVELOPES_OUTSTANDING_MAX && self.core.room() > 0
+        let outstanding = self.waiters.outstanding();
+        let due = outstanding < ENVELOPES_AT_ONCE || self.last_envelope.elapsed() >= ENVELOPE_INTERVAL;
+        due && outstanding < ENVELOPES_OUTSTANDING_MAX && self.core.room() > 0
+    }
+
+    /// When the next envelope may leave, if only the time keeps it back.
+    fn next_envelope(&self) -> Option<Instant> {
+        let held_back = ENVELOPES_AT_ONCE..ENVELOPES_OUTSTANDING_MAX;
+        let paced = held_back.contains(&self.waiters.outstanding()) && self.core.room() > 0;
+        let due = self.last_envelope + ENVELOPE_INTERVAL;
+        (paced && Instant::now() < due).then_some(due)
     }
 
     /// Feeds the core all that is waiting, and performs what it asks, in order.
@@ -301,6 +321,7 @@ impl Task {
         }
         let identity = self.identity.clone();
         let envelope = self.waiters.envelope(submissions, |preimage| identity.sign(preimage));
+        self.last_envelope = Instant::now();
         self.inputs.push_back(Input::Submit(envelope));
     }
 
@@ -528,7 +549,7 @@ enum Place {
     At(Position),
 }
 
-async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         // Nothing to wait for: the other branches wake the task.
