@@ -1,6 +1,6 @@
 //! The canonical encoding: fixed-width big-endian integers, `u32` length prefixes, one tag byte per enum.
 //!
-//! One value has exactly one encoding, and [`from_bytes`] accepts nothing else. Lengths are checked against
+//! One value has exactly one encoding, and [`Codec::from_bytes`] accepts nothing else. Lengths are checked against
 //! what is left of the input before anything is allocated.
 
 use alloc::{string::String, vec::Vec};

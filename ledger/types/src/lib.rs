@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`codec`] | the canonical encoding |
 //! | [`ids`] | organisations, nodes, topics, ledgers, clusters |
-//! | [`digest`] | SHA-256 with domain tags, the payload [`Commitment`](digest::Commitment) |
+//! | [`digest`] | SHA-256 with domain tags, the payload [`Commitment`] |
 //! | [`keys`] | Ed25519 public keys and signatures |
 //! | [`membership`] | who the replicas of an epoch are, and how many make a quorum |
 //! | [`transaction`] | what an organisation can put on a ledger |
