@@ -44,7 +44,9 @@ pub struct PersistId(pub u64);
 pub struct Restored {
     /// The newest stable checkpoint that the shell has kept.
     pub stable: Option<Certificate>,
-    /// The last sequence that the ledger has executed, durably.
+    /// The last sequence that the ledger has executed, durably: at least the height of each checkpoint of ours whose
+    /// record is durable. (A journal in which executions stand before that record gives this for nothing.) Else the
+    /// blocks under a certificate could be lost at all who signed it.
     pub executed: Sequence,
     /// How far each origin had come then.
     pub origins: Origins,
@@ -153,7 +155,7 @@ pub enum Output {
         certificate: Certificate,
         /// The last sequence that we have executed.
         executed: Sequence,
-        /// Who signed the certificate, so has the blocks.
+        /// Whom to ask: first those who signed the certificate, so had the blocks, then the others.
         candidates: Vec<ReplicaIndex>,
     },
     /// A replica has signed two contents for one place.

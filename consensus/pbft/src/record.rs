@@ -45,6 +45,14 @@ pub fn needed(record: &Bytes, stable: Sequence) -> bool {
     }
 }
 
+/// The height of our own checkpoint in a record, if it holds one: the ledger had executed up to there.
+pub fn checkpointed(record: &Bytes) -> Option<Sequence> {
+    match Record::from_bytes(record) {
+        Ok(Record::Checkpoint(vote)) => Some(vote.checkpoint.height),
+        _ => None,
+    }
+}
+
 /// Whether a record begins a view, so that every earlier one about views has done its duty.
 pub fn enters_view(record: &Bytes) -> bool {
     matches!(Record::from_bytes(record), Ok(Record::NewView(_)))

@@ -281,8 +281,9 @@ impl<S: Signatures> Replica<S> {
     /// Votes cannot bring us to the certificate that we know: the shell must fetch blocks.
     pub(crate) fn request_sync(&mut self, out: &mut Vec<Output>) {
         let Some(certificate) = self.checkpoints.ahead.clone() else { return };
-        let signers = certificate.signatures.iter().map(|(index, _)| *index);
-        let candidates = signers.filter(|index| *index != self.config.me).collect();
+        let signed = |peer: &ReplicaIndex| certificate.signatures.iter().any(|(index, _)| index == peer);
+        let (mut candidates, others): (Vec<_>, Vec<_>) = self.config.peers().partition(signed);
+        candidates.extend(others);
         out.push(Output::NeedSync { certificate, executed: self.executed, candidates });
     }
 }

@@ -89,7 +89,8 @@ impl Node {
         Ok(out)
     }
 
-    /// Loses what was not synced: of the records, and of the blocks after the last stable one, a part at random.
+    /// Loses what was not synced, of records and of blocks, a part at random. Blocks under a stable checkpoint, or one
+    /// that it has signed, are not lost.
     pub(crate) fn crash(&mut self, random: &mut Random) {
         self.replica = None;
         self.crash_after = None;
@@ -101,7 +102,8 @@ impl Node {
         let stable = self.stable.as_ref().map_or(0, |certificate| certificate.checkpoint.height);
         let height = self.ledger.height();
         let newest_synced = self.synced.last().copied().unwrap_or(0);
-        let kept = random.between(stable.max(newest_synced).min(height), height);
+        let signed = self.disk.records.iter().filter_map(record::checkpointed).max().unwrap_or(0);
+        let kept = random.between(stable.max(newest_synced).max(signed).min(height), height);
         self.ledger.truncate(kept);
     }
 
