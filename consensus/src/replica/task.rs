@@ -372,6 +372,10 @@ impl Task {
     }
 
     fn execute(&mut self, height: Height, body: Bytes, digest: Digest) {
+        // It was fetched meanwhile: the `Synced` that is on its way to the core says so.
+        if height <= self.partition.executed_height() {
+            return;
+        }
         let Some(Place::At(position)) = self.positions.get(&(height, digest)).copied() else {
             return self.halt("a decided body is in no record");
         };
