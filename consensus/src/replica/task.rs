@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use waybill_ledger::identity::Identity;
-use waybill_ledger::journal::{Journal, Position};
+use waybill_ledger::journal::{Journal, Position, StreamId};
 use waybill_ledger::partition::{self, Applied, OpenError, Partition};
 use waybill_pbft::{self as pbft, Input, Output, PersistId, Replica, ReplicaIndex, Restored, To};
 use waybill_types::{Certificate, Digest, Height, LedgerId, PublicKey, Signature};
@@ -122,6 +122,7 @@ pub(crate) fn start(parts: ReplicaParts) -> Result<ReplicaHandle, StartError> {
         positions,
         identity,
         journal,
+        stream: records::stream_of(ledger),
         peers,
         clock,
         stable,
@@ -193,6 +194,8 @@ struct Task {
     waiters: Waiters,
     identity: Arc<Identity>,
     journal: Arc<Journal>,
+    /// Ours in the journal.
+    stream: StreamId,
     peers: Peers,
     clock: Clock,
     stable: mpsc::UnboundedSender<LedgerId>,
@@ -352,8 +355,7 @@ impl Task {
             // The task may have ended meanwhile.
             let _ = wake.send(Wake::Persisted(id, position));
         };
-        let stream = records::stream_of(self.config.ledger);
-        if let Err(error) = self.journal.append(stream, records::core_record(record), done) {
+        if let Err(error) = self.journal.append(self.stream, records::core_record(record), done) {
             self.halt(&format!("the journal takes no records: {error}"));
         }
     }
@@ -406,7 +408,7 @@ impl Task {
         metrics::counter!("waybill_blocks_executed_total").increment(1);
         metrics::counter!("waybill_transactions_executed_total").increment(applied.outcomes.len() as u64);
         let record = records::executed_record(height, applied.header.body);
-        if let Err(error) = self.journal.append_lazily(records::stream_of(self.config.ledger), record, |_| ()) {
+        if let Err(error) = self.journal.append_lazily(self.stream, record, |_| ()) {
             self.halt(&format!("the journal takes no records: {error}"));
             return None;
         }
@@ -420,8 +422,7 @@ impl Task {
             // The task may have ended meanwhile.
             let _ = wake.send(Wake::StableWritten);
         };
-        let stream = records::stream_of(self.config.ledger);
-        if let Err(error) = self.journal.append(stream, records::stable_record(&certificate), done) {
+        if let Err(error) = self.journal.append(self.stream, records::stable_record(&certificate), done) {
             return self.halt(&format!("the journal takes no records: {error}"));
         }
         if let Err(error) = self.partition.certified(&certificate) {

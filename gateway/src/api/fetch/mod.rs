@@ -10,7 +10,7 @@ mod plan;
 
 use crate::api::Context;
 use crate::batch::{Codec, Header, Stamped};
-use crate::broker::{Broker, Partition};
+use crate::broker::Broker;
 use crate::connection::ConnectionError;
 use crate::deliver;
 use crate::error::Refusal;
@@ -88,13 +88,7 @@ fn subscriptions(broker: &Broker, request: &FetchRequest) -> Vec<watch::Receiver
     let partitions = request.topics.iter().flat_map(|topic| {
         topic.partitions.iter().filter_map(|partition| broker.partition(&topic.topic, partition.partition).ok())
     });
-    let subscribe = |partition: Partition| {
-        let mut progress = partition.replica.progress();
-        // What happened before is seen by the look; else the wait would end at once, every time.
-        progress.mark_unchanged();
-        progress
-    };
-    partitions.map(subscribe).collect()
+    partitions.map(|partition| partition.replica.progress()).collect()
 }
 
 /// A replica that has stopped has nothing new, now or ever.
