@@ -16,7 +16,12 @@ pub(super) fn run(arguments: DevArguments) -> Result<(), Reason> {
         None
     };
     let data_dir = temporary.as_ref().map_or(arguments.data_dir, |dir| dir.path().to_path_buf());
-    let options = Options { port: arguments.port, data_dir, without: arguments.without };
+    let options = Options {
+        port: arguments.port,
+        data_dir,
+        without: arguments.without,
+        default_partitions: arguments.num_partitions,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -43,6 +43,9 @@ struct DevArguments {
     /// Leave this organisation's node off, to see that the others go on. May be repeated.
     #[arg(long, value_name = "ORG")]
     without: Vec<String>,
+    /// How many partitions a topic gets that does not say, as one that a client creates by writing to it.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    num_partitions: i32,
     /// How log lines look.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,

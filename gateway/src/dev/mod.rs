@@ -38,6 +38,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Organisations whose node stays off.
     pub without: Vec<String>,
+    /// Partitions of a topic that does not say how many: Kafka's `num.partitions`.
+    pub default_partitions: i32,
 }
 
 /// Why the network does not start. Each is one sentence that says what to do.
@@ -148,7 +150,7 @@ struct Bound {
 impl Dev {
     /// Makes or loads the network, starts its nodes, and waits until each answers.
     pub async fn start(options: Options, metrics: PrometheusHandle) -> Result<Self, DevError> {
-        let Options { port, data_dir, without } = options;
+        let Options { port, data_dir, without, default_partitions } = options;
         if let Some(unknown) = without.iter().find(|name| ORGANISATIONS.iter().all(|(known, _)| known != name)) {
             return Err(DevError::UnknownOrganisation(unknown.clone()));
         }
@@ -175,7 +177,7 @@ impl Dev {
             for (node, peers, connector) in &addresses {
                 directory.set_addresses(*node, peers.clone(), connector.clone());
             }
-            starting.spawn(start_node(bound, genesis.clone(), directory));
+            starting.spawn(start_node(bound, genesis.clone(), directory, default_partitions));
         }
         let mut nodes = Vec::new();
         while let Some(started) = starting.join_next().await {
@@ -261,6 +263,7 @@ async fn start_node(
     bound: Bound,
     genesis: Arc<waybill_ledger::genesis::Genesis>,
     directory: Arc<Directory>,
+    default_partitions: i32,
 ) -> Result<Started, DevError> {
     let Bound { org, kafka, http, peers, connector } = bound;
     let address = |listener: &TcpListener| listener.local_addr().map_err(|source| file_error(&org.dir, source));
@@ -276,7 +279,7 @@ async fn start_node(
         advertised_host: endpoint.kafka.ip().to_string(),
         advertised_port: endpoint.kafka.port(),
         auto_create_topics: true,
-        default_partitions: 1,
+        default_partitions,
         default_readers: traders.filter_map(|(name, _)| OrgId::new(name).ok()).collect(),
         connections_max: 10_000,
         batches_in_flight_bytes: 256 << 20,
