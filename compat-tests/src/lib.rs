@@ -13,6 +13,7 @@
 //! - [`network`] runs `waybill dev` on a data directory: start, stop, kill, start again.
 //! - [`command`] runs any command to its end; [`wait`] waits for conditions.
 //! - [`kcat`] installs and runs Debian's kcat; [`librdkafka`] holds what the stories share of its Rust client.
+//! - [`client`] installs the programs of the client matrix and gives them tasks; [`records`] are what they carry.
 //! - [`wire`] speaks the Kafka protocol byte by byte, for what no client would send.
 //! - [`http`] and [`process`] look at a running node from outside.
 //!
@@ -20,11 +21,13 @@
 //! A mock of anything, and a way to skip: a test whose tool cannot be installed fails and says so.
 
 pub mod binary;
+pub mod client;
 pub mod command;
 pub mod http;
 pub mod kcat;
 pub mod librdkafka;
 pub mod network;
 pub mod process;
+pub mod records;
 pub mod wait;
 pub mod wire;

@@ -6,41 +6,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+pub use crate::records::{Read, Record};
 use crate::wait::LIMIT;
-
-/// A header: its key, which may repeat, and its value, which may be null.
-pub type Header = (String, Option<Vec<u8>>);
-
-/// One record, as a producer makes it and as a consumer sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Record {
-    /// The partition it is for, or came from.
-    pub partition: i32,
-    /// Its key; `None` is null.
-    pub key: Option<Vec<u8>>,
-    /// Its value; `None` is null.
-    pub value: Option<Vec<u8>>,
-    /// Its headers in order.
-    pub headers: Vec<Header>,
-    /// Milliseconds since 1970, as the producer sets it.
-    pub timestamp_ms: i64,
-}
-
-/// A record that was read, and where it stood.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Read {
-    /// Its offset.
-    pub offset: i64,
-    /// What it holds.
-    pub record: Record,
-}
 
 /// A client's configuration: the broker and further settings.
 pub fn config(broker: &str, settings: &[(&str, &str)]) -> ClientConfig {
@@ -221,6 +195,29 @@ pub fn texts(read: &[Read]) -> Vec<String> {
     read.iter()
         .map(|read| String::from_utf8_lossy(read.record.value.as_deref().unwrap_or_default()).into_owned())
         .collect()
+}
+
+/// A group's committed offsets, by partition.
+pub fn committed(broker: &str, group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
+    let consumer: BaseConsumer = config(broker, &[("group.id", group)]).create().expect("a consumer");
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_range(topic, 0, partitions - 1);
+    let committed = consumer.committed_offsets(wanted, LIMIT).expect("committed offsets");
+    let offset = |partition| match committed.find_partition(topic, partition).expect("as asked").offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    (0..partitions).map(offset).collect()
+}
+
+/// Commits offsets for a group that has no members, as tools do.
+pub fn commit(broker: &str, group: &str, topic: &str, offsets: &[i64]) {
+    let consumer: BaseConsumer = config(broker, &[("group.id", group)]).create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    for (partition, &offset) in (0..).zip(offsets) {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+    }
+    consumer.commit(&list, CommitMode::Sync).expect("a commit");
 }
 
 /// Creates a topic through the admin API.

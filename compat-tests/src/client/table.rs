@@ -1,0 +1,18 @@
+//! The clients, and what each of them cannot do.
+
+use super::{Client, Limits, Toolchain};
+
+/// Every client with a program of the matrix.
+pub static CLIENTS: [Client; 11] = [
+    Client::new("rdkafka", Toolchain::Rust, Limits::NONE),
+    Client::new("rskafka", Toolchain::Rust, Limits { idempotence: true, groups: true, ..Limits::NONE }),
+    Client::new("confluent-kafka", Toolchain::Python, Limits::NONE),
+    Client::new("kafka-python", Toolchain::Python, Limits::NONE),
+    Client::new("aiokafka", Toolchain::Python, Limits::NONE),
+    Client::new("kafkajs", Toolchain::Node, Limits::NONE),
+    Client::java("java-4", "4.1.1", Limits::NONE),
+    Client::java("java-3.9", "3.9.1", Limits::NONE),
+    Client::new("franz-go", Toolchain::Go, Limits::NONE),
+    Client::new("sarama", Toolchain::Go, Limits::NONE),
+    Client::new("kafka-go", Toolchain::Go, Limits { idempotence: true, ..Limits::NONE }),
+];
