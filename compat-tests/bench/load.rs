@@ -15,22 +15,7 @@ use waybill_compat_tests::librdkafka::{config, reader};
 use waybill_compat_tests::wait::LIMIT;
 
 use crate::report::{Rate, Window};
-
-/// One measurement of production.
-pub struct Bulk<'a> {
-    /// The network's process.
-    pub pid: u32,
-    /// Where the records go.
-    pub topic: &'a str,
-    /// What the producer is told beyond the address.
-    pub settings: &'a [(&'a str, &'a str)],
-    /// Bytes of each value.
-    pub record_bytes: usize,
-    /// How long the load runs before it counts.
-    pub warm_up: Duration,
-    /// How long it counts.
-    pub length: Duration,
-}
+use crate::scenarios::Production;
 
 /// Counts acknowledged bytes; fails the benchmark when a record does.
 #[derive(Default)]
@@ -52,20 +37,21 @@ impl ProducerContext for Acknowledged {
 }
 
 /// Produces as fast as acknowledgements come, and counts those between the end of the warm-up and the end.
-pub fn produce_bulk(broker: &str, bulk: &Bulk<'_>) -> Rate {
-    let mut config = config(broker, bulk.settings);
+pub fn produce_bulk(broker: &str, pid: u32, production: &Production, warm_up: Duration, length: Duration) -> Rate {
+    let mut config = config(broker, &[]);
+    config.extend(production.settings().map(|(key, value)| (key.to_owned(), value)));
     // Enough for every request in flight; more would only wait longer at the end.
     config.set("acks", "all").set("queue.buffering.max.messages", "100000").set("queue.buffering.max.kbytes", "65536");
     let producer: BaseProducer<Acknowledged> =
         config.create_with_context(Acknowledged::default()).expect("a producer's configuration");
-    let value = incompressible(bulk.record_bytes);
+    let value = incompressible(production.record_bytes);
     let stop = AtomicBool::new(false);
     let acknowledged = || producer.context().records.load(Ordering::Relaxed);
     let rate = thread::scope(|scope| {
-        scope.spawn(|| keep_sending(&producer, bulk.topic, &value, &stop));
-        thread::sleep(bulk.warm_up);
-        let (before, window) = (acknowledged(), Window::open(bulk.pid));
-        thread::sleep(bulk.length);
+        scope.spawn(|| keep_sending(&producer, production.name, &value, &stop));
+        thread::sleep(warm_up);
+        let (before, window) = (acknowledged(), Window::open(pid));
+        thread::sleep(length);
         let records = acknowledged() - before;
         let rate = window.close(records, records * value.len() as u64);
         stop.store(true, Ordering::Relaxed);
