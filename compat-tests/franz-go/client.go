@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// connect makes a client: one type produces, consumes and administers, and its options say which.
+func connect(t task, options ...kgo.Opt) (*kgo.Client, error) {
+	level := kgo.LogLevelWarn
+	if os.Getenv("DEBUG") != "" {
+		level = kgo.LogLevelDebug
+	}
+	options = append(options,
+		kgo.SeedBrokers(t.Bootstrap),
+		kgo.WithLogger(kgo.BasicLogger(os.Stderr, level, nil)),
+	)
+	if t.Security.encrypted() {
+		// The name to be verified is filled in for each broker.
+		config, err := t.Security.tls()
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, kgo.DialTLSConfig(config))
+	}
+	switch t.Security.Mechanism {
+	case "":
+	case "PLAIN":
+		login := plain.Auth{User: t.Security.Username, Pass: t.Security.Password}
+		options = append(options, kgo.SASL(login.AsMechanism()))
+	case "SCRAM-SHA-256":
+		login := scram.Auth{User: t.Security.Username, Pass: t.Security.Password}
+		options = append(options, kgo.SASL(login.AsSha256Mechanism()))
+	case "SCRAM-SHA-512":
+		login := scram.Auth{User: t.Security.Username, Pass: t.Security.Password}
+		options = append(options, kgo.SASL(login.AsSha512Mechanism()))
+	default:
+		return nil, fmt.Errorf("no mechanism %q here", t.Security.Mechanism)
+	}
+	return kgo.NewClient(options...)
+}
