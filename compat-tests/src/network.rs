@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::wait::LIMIT;
+use crate::wait::{LIMIT, eventually};
 use crate::{binary, command, process};
 
 /// The four organisations of `waybill dev`, those that trade first.
@@ -82,9 +82,41 @@ impl Data {
 
     /// Starts the network without the nodes of some organisations.
     pub fn start_without(&self, stopped: &[&str]) -> Network<'_> {
-        let mut network = self.spawn(stopped);
+        let options: Vec<&str> = stopped.iter().flat_map(|organisation| ["--without", organisation]).collect();
+        self.start_with(&options)
+    }
+
+    /// Starts the network with further options of `waybill dev`.
+    pub fn start_with(&self, options: &[&str]) -> Network<'_> {
+        let mut network = self.spawn(options);
         network.wait_until_ready();
         network
+    }
+
+    /// Starts all four organisations, each node as a process of its own, in the order of [`ORGANISATIONS`].
+    pub fn start_apart(&self) -> Vec<Network<'_>> {
+        let mut nodes = Vec::new();
+        for organisation in ORGANISATIONS {
+            nodes.push(self.spawn(&["--only", organisation]));
+            // The first chooses the ports of all.
+            let ports = self.path().join("ports.json");
+            eventually("the ports of the network", LIMIT, || ports.exists().then_some(()));
+        }
+        for node in &mut nodes {
+            node.wait_until_ready();
+        }
+        // Now dev.json names them all.
+        for node in &mut nodes {
+            node.wait_until_ready();
+        }
+        nodes
+    }
+
+    /// Starts one organisation's node, the others being run by other processes, and waits until it is ready.
+    pub fn start_only(&self, organisation: &str) -> Network<'_> {
+        let mut node = self.spawn(&["--only", organisation]);
+        node.wait_until_ready();
+        node
     }
 
     /// Starts a network that is expected to refuse, and returns its status and what it wrote.
@@ -101,15 +133,12 @@ impl Data {
         network.kill();
     }
 
-    fn spawn(&self, stopped: &[&str]) -> Network<'_> {
+    fn spawn(&self, options: &[&str]) -> Network<'_> {
         let number = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let log_file = self.beside(&format!("log-{number}.txt"));
         let log = File::create(&log_file).expect("a log file");
         let mut command = binary::command(&["dev", "--port", "0", "--data-dir"]);
-        command.arg(self.path());
-        for organisation in stopped {
-            command.args(["--without", organisation]);
-        }
+        command.arg(self.path()).args(options);
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
@@ -156,7 +185,7 @@ impl Network<'_> {
         &self.organisations
     }
 
-    /// The process id of the network.
+    /// The process id of the network, or of the node that runs apart.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -106,7 +106,9 @@ fn install(folder: &Path, toolchain: Toolchain, version: Option<&str>) -> Result
     match toolchain {
         Toolchain::Python => {
             run(Path::new("python3"), &["-m", "venv", "venv"])?;
-            let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"];
+            // Nothing but what the file pins.
+            let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+            let options = [&quiet[..], &["--no-deps", "-r", "requirements.txt"]].concat();
             run(&folder.join("venv/bin/python"), &options)
         }
         Toolchain::Node => run(Path::new("npm"), &["ci", "--no-audit", "--no-fund"]),

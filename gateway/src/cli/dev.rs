@@ -20,6 +20,7 @@ pub(super) fn run(arguments: DevArguments) -> Result<(), Reason> {
         port: arguments.port,
         data_dir,
         without: arguments.without,
+        only: arguments.only,
         default_partitions: arguments.num_partitions,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -43,6 +43,10 @@ struct DevArguments {
     /// Leave this organisation's node off, to see that the others go on. May be repeated.
     #[arg(long, value_name = "ORG")]
     without: Vec<String>,
+    /// Run this organisation's node alone, the others being run by other processes with the same data directory: start one,
+    /// wait for its ports.json there, then start the others. May be repeated.
+    #[arg(long, value_name = "ORG", conflicts_with = "ephemeral")]
+    only: Vec<String>,
     /// How many partitions a topic gets that does not say, as one that a client creates by writing to it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     num_partitions: i32,

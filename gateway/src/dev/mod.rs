@@ -1,15 +1,19 @@
 //! `waybill dev`: four organisations with a node each, in one process. Two trade, two witness.
 //!
 //! Nothing between them is short-cut: links are mutual TLS over loopback, connectors pull over HTTPS, each node has its
-//! own directory. Only the process is shared.
+//! own directory. Only the process is shared, and not even that with `--only`: several such processes on one data
+//! directory are one network, because the ports of all nodes are chosen once and kept there ([`ports`]).
 
+mod endpoints;
 pub mod network;
+mod ports;
 
 use crate::broker::{Broker, BrokerError, BrokerParts, Settings};
 use crate::{group, http, server};
+pub use endpoints::{Endpoint, Endpoints};
 use metrics_exporter_prometheus::PrometheusHandle;
 use network::{DevNetwork, DevOrg, NetworkError, ORGANISATIONS};
-use serde::{Deserialize, Serialize};
+use ports::{NodePorts, Ports, Sockets};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -24,8 +28,6 @@ use tokio::time::Instant;
 use waybill_ledger::identity::Directory;
 use waybill_types::OrgId;
 
-/// The second organisation's Kafka port is so many above the first's, and so on.
-const PORT_STEP: u16 = 100;
 /// How long the network may take to form.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Organisations whose node stays off.
     pub without: Vec<String>,
+    /// If not empty: the organisations whose nodes this process runs, the others being left to other processes.
+    pub only: Vec<String>,
     /// Partitions of a topic that does not say how many: Kafka's `num.partitions`.
     pub default_partitions: i32,
 }
@@ -54,7 +58,7 @@ pub enum DevError {
         source: io::Error,
     },
     /// No such organisation.
-    #[error("--without {0}: the organisations are acme, globex, notary and observer")]
+    #[error("there is no organisation {0}: they are acme, globex, notary and observer")]
     UnknownOrganisation(String),
     /// A file.
     #[error("{path}: {source}")]
@@ -83,55 +87,41 @@ pub enum DevError {
     },
 }
 
-/// Where an organisation is reached; the content of `dev.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The organisation.
-    pub name: String,
-    /// Its node's id.
-    pub node: u32,
-    /// Whether it trades, or only witnesses.
-    pub trades: bool,
-    /// Its Kafka listener.
-    pub kafka: SocketAddr,
-    /// Its HTTP port.
-    pub http: SocketAddr,
+/// Which nodes are a matter of this process.
+#[derive(Clone, Debug)]
+struct Hosts {
+    without: Vec<String>,
+    only: Vec<String>,
 }
 
-/// `dev.json`: there while the network is up.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Endpoints {
-    /// All that run, in the order of their nodes.
-    pub organisations: Vec<Endpoint>,
-}
-
-impl Endpoints {
-    const FILE: &str = "dev.json";
-
-    /// Reads the endpoints of the network that runs in a data directory.
-    pub fn load(data_dir: &Path) -> Result<Self, DevError> {
-        let path = data_dir.join(Self::FILE);
-        let text = fs::read_to_string(&path).map_err(|source| file_error(&path, source))?;
-        serde_json::from_str(&text).map_err(|error| file_error(&path, io::Error::other(error)))
+impl Hosts {
+    fn new(without: Vec<String>, only: Vec<String>) -> Result<Self, DevError> {
+        let known = |name: &str| ORGANISATIONS.iter().any(|(known, _)| *known == name);
+        match without.iter().chain(&only).find(|name| !known(name)) {
+            Some(unknown) => Err(DevError::UnknownOrganisation(unknown.clone())),
+            None => Ok(Hosts { without, only }),
+        }
     }
 
-    fn save(&self, data_dir: &Path) -> Result<(), DevError> {
-        let path = data_dir.join(Self::FILE);
-        let text = serde_json::to_string_pretty(self).map_err(|error| file_error(&path, io::Error::other(error)))?;
-        // Its presence says that the network is ready, so it comes whole or not at all.
-        let draft = path.with_extension("draft");
-        fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path)).map_err(|source| file_error(&path, source))
+    /// Whether no other process runs nodes of this network.
+    fn alone(&self) -> bool {
+        self.only.is_empty()
     }
 
-    fn remove(data_dir: &Path) {
-        // It may not be there.
-        let _ = fs::remove_file(data_dir.join(Self::FILE));
+    /// Whether this organisation's node, running or left off, is this process's.
+    fn own(&self, organisation: &str) -> bool {
+        self.alone() || self.only.iter().any(|name| name == organisation)
+    }
+
+    fn run(&self, organisation: &str) -> bool {
+        self.own(organisation) && !self.without.iter().any(|name| name == organisation)
     }
 }
 
 /// A running network.
 pub struct Dev {
     data_dir: PathBuf,
+    hosts: Hosts,
     endpoints: Endpoints,
     brokers: Vec<Arc<Broker>>,
     serving: JoinSet<()>,
@@ -150,27 +140,27 @@ struct Bound {
 impl Dev {
     /// Makes or loads the network, starts its nodes, and waits until each answers.
     pub async fn start(options: Options, metrics: PrometheusHandle) -> Result<Self, DevError> {
-        let Options { port, data_dir, without, default_partitions } = options;
-        if let Some(unknown) = without.iter().find(|name| ORGANISATIONS.iter().all(|(known, _)| known != name)) {
-            return Err(DevError::UnknownOrganisation(unknown.clone()));
-        }
+        let Options { port, data_dir, without, only, default_partitions } = options;
+        let hosts = Hosts::new(without, only)?;
         fs::create_dir_all(&data_dir).map_err(|source| file_error(&data_dir, source))?;
-        Endpoints::remove(&data_dir);
+        Endpoints::withdraw(&data_dir, &hosts)?;
         let DevNetwork { genesis, organisations } = DevNetwork::open(&data_dir, now_ms())?;
         let genesis = Arc::new(genesis);
         let mut ports = Ports::load(&data_dir, port);
-        let mut bound = Vec::new();
+        let (mut bound, mut addresses) = (Vec::new(), Vec::new());
         for (index, org) in organisations.into_iter().enumerate() {
-            let (kafka, http) = ports.bind(index).await?;
-            if without.iter().any(|name| name == org.id.as_str()) {
-                continue;
+            let (node, trades) = (org.identity.node, org.trades);
+            if hosts.run(org.id.as_str()) {
+                let Sockets { kafka, http, peers, connector } = ports.bind(index, hosts.alone()).await?;
+                bound.push(Bound { kafka, http, peers, connector: trades.then_some(connector), org });
+            } else {
+                ports.reserve(index).await?;
             }
-            let connector = if org.trades { Some(bind(0).await?) } else { None };
-            bound.push(Bound { kafka, http, peers: bind(0).await?, connector, org });
+            let NodePorts { peers, connector, .. } = ports.of(index);
+            let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+            addresses.push((node, at(peers), trades.then(|| at(connector))));
         }
         ports.save(&data_dir)?;
-        let addresses = bound.iter().map(addresses).collect::<io::Result<Vec<_>>>();
-        let addresses = addresses.map_err(|source| file_error(&data_dir, source))?;
         let mut starting = JoinSet::new();
         for bound in bound {
             let directory = Directory::from_genesis(&genesis);
@@ -199,9 +189,8 @@ impl Dev {
             brokers.push(node.broker.clone());
             serving.spawn(server::serve(node.broker, node.kafka, stop.subscribe()));
         }
-        let endpoints = Endpoints { organisations };
-        endpoints.save(&data_dir)?;
-        Ok(Dev { data_dir, endpoints, brokers, serving, stop })
+        let endpoints = Endpoints::announce(organisations, &data_dir, &hosts)?;
+        Ok(Dev { data_dir, hosts, endpoints, brokers, serving, stop })
     }
 
     /// Where everybody is.
@@ -241,7 +230,9 @@ impl Dev {
 
     /// Stops serving, answers what is in flight, flushes.
     pub async fn shutdown(mut self) {
-        Endpoints::remove(&self.data_dir);
+        if let Err(error) = Endpoints::withdraw(&self.data_dir, &self.hosts) {
+            tracing::warn!(%error, "dev.json still names the nodes that stop now");
+        }
         self.stop.send_replace(true);
         while self.serving.join_next().await.is_some() {}
         let mut stopping = JoinSet::new();
@@ -314,62 +305,6 @@ async fn wait_until_ready(nodes: &[Started]) -> Result<(), DevError> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-}
-
-type Addresses = (waybill_types::NodeId, String, Option<String>);
-
-fn addresses(bound: &Bound) -> io::Result<Addresses> {
-    let connector = bound.connector.as_ref().map(|listener| listener.local_addr()).transpose()?;
-    let peers = bound.peers.local_addr()?;
-    Ok((bound.org.identity.node, peers.to_string(), connector.map(|address| address.to_string())))
-}
-
-/// The Kafka and HTTP ports. Those that the system has chosen are taken again after a restart, if they are free.
-struct Ports {
-    first: u16,
-    chosen: Vec<(u16, u16)>,
-}
-
-impl Ports {
-    const FILE: &str = "ports.json";
-
-    fn load(data_dir: &Path, first: u16) -> Self {
-        let saved = fs::read_to_string(data_dir.join(Self::FILE)).ok();
-        let chosen = saved.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        Ports { first, chosen }
-    }
-
-    fn save(&self, data_dir: &Path) -> Result<(), DevError> {
-        if self.first != 0 {
-            return Ok(());
-        }
-        let path = data_dir.join(Self::FILE);
-        let text = serde_json::to_string(&self.chosen).map_err(|error| file_error(&path, io::Error::other(error)))?;
-        fs::write(&path, text).map_err(|source| file_error(&path, source))
-    }
-
-    async fn bind(&mut self, index: usize) -> Result<(TcpListener, TcpListener), DevError> {
-        if self.first != 0 {
-            let kafka = self.first.saturating_add(PORT_STEP * index as u16);
-            return Ok((bind(kafka).await?, bind(kafka.saturating_add(1)).await?));
-        }
-        let (kafka, http) = self.chosen.get(index).copied().unwrap_or_default();
-        let again = |port| async move {
-            match bind(port).await {
-                Err(_) => bind(0).await,
-                bound => bound,
-            }
-        };
-        let (kafka, http) = (again(kafka).await?, again(http).await?);
-        let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port()).unwrap_or_default();
-        self.chosen.resize(self.chosen.len().max(index + 1), (0, 0));
-        self.chosen[index] = (port(&kafka), port(&http));
-        Ok((kafka, http))
-    }
-}
-
-async fn bind(port: u16) -> Result<TcpListener, DevError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(|source| DevError::Port { port, source })
 }
 
 fn now_ms() -> u64 {
