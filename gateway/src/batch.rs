@@ -1,4 +1,4 @@
-//! Record batches: checked, made canonical, stamped, and never decompressed on the way.
+//! Record batches: checked, made canonical, stamped, and not decompressed on the way.
 //!
 //! A batch is opaque to everyone but producer and consumer, except for the 61 bytes of its header. [`produced`] turns
 //! what a producer sent into a [`Canonical`] batch: checksum right, rules of Kafka kept, base offset and leader epoch
@@ -8,11 +8,14 @@
 //! The header is held apart from the records, which stay a slice of the frame, the file or the pull that brought
 //! them: hashing, storing and sending take [`Canonical::chunks`] and [`Stamped::chunks`] as they are.
 //!
-//! The one reader of records is [`first_at_or_after`], for ListOffsets by timestamp.
+//! Records are read in two places only, both bounded: [`first_at_or_after`], for ListOffsets by timestamp, and
+//! [`RecordRules`], for topics that demand something of each record, as compacted ones do.
 
 pub mod build;
 mod decompress;
 mod header;
+mod records;
+mod rules;
 mod search;
 mod stamp;
 
@@ -23,7 +26,9 @@ use thiserror::Error;
 use header::{CHECKED_FROM, LENGTH_END};
 
 pub use header::{Codec, HEADER_BYTES, Header};
-pub use search::{DECOMPRESSED_BYTES_LIMIT, Found, SearchError, first_at_or_after};
+pub use records::{DECOMPRESSED_BYTES_LIMIT, RecordsError};
+pub use rules::{FAULTS_NAMED_MAX, Fault, FaultKind, RecordRules};
+pub use search::{Found, first_at_or_after};
 pub use stamp::Stamped;
 
 /// The least that a record takes: length, attributes, two deltas, key and value lengths, number of headers.

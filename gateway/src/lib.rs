@@ -12,7 +12,8 @@
 //! # Invariants
 //! - **No length of a client's is trusted**: [`frame`] and [`request`] bound everything before it is decoded.
 //! - **Responses leave in the order of their requests**, and no connection holds up another ([`connection`]).
-//! - **A batch is never decompressed and never copied** on its way; [`batch`] changes 12 bytes of its header.
+//! - **A batch is never copied** on its way, [`batch`] changes 12 bytes of its header; **nor decompressed**, but for topics
+//!   that demand something of each record, as compacted ones do.
 //! - **The gateway trusts its own node only**: it acknowledges what its own replica has executed.
 //!
 //! # Layout

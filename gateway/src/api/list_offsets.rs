@@ -1,7 +1,7 @@
 //! ListOffsets, versions 1 to 8: the first offset (-2), the next (-1), that of the largest timestamp (-3), or the first
 //! *record* at or after a time. The ledger knows each batch's largest timestamp; inside the batch the records are read.
 
-use crate::api::Context;
+use crate::api::{Context, records};
 use crate::batch::{self, Found};
 use crate::broker::{Broker, Partition};
 use crate::deliver;
@@ -116,7 +116,7 @@ async fn locate(
         return Ok((entry.base_offset, entry.max_timestamp_ms(), epoch));
     }
     let batch = deliver::payload(broker, partition, entry, deadline).await?;
-    match batch::first_at_or_after(&batch, timestamp_ms) {
+    match records::look_into(&batch, move |batch| batch::first_at_or_after(batch, timestamp_ms)).await? {
         Ok(Some(Found { offset_delta, timestamp_ms })) => {
             Ok((entry.base_offset + i64::from(offset_delta), timestamp_ms, epoch))
         }

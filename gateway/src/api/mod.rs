@@ -18,6 +18,7 @@ mod offset_for_leader_epoch;
 mod offsets;
 mod operations;
 mod produce;
+mod records;
 pub mod versions;
 
 use std::future::Future;

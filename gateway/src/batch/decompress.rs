@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use super::header::Codec;
-use super::search::DECOMPRESSED_BYTES_LIMIT;
+use super::records::DECOMPRESSED_BYTES_LIMIT;
 use crate::frame::ReadError;
 use crate::frame::reader::Reader;
 

@@ -1,15 +1,7 @@
-//! The one reader of records: which record of a batch is the first at or after a time (ListOffsets by timestamp).
+//! Which record of a batch is the first at or after a time (ListOffsets by timestamp).
 
-use std::io::{self, Read};
-
-use thiserror::Error;
-
-use super::decompress::{Limited, reader};
-use super::header::Codec;
-use super::{BatchError, Canonical};
-
-/// The most that is decompressed in one search: as much as the largest request can hold without compression.
-pub const DECOMPRESSED_BYTES_LIMIT: u64 = 128 * 1024 * 1024;
+use super::Canonical;
+use super::records::{Record, Records, RecordsError};
 
 /// A record's place in its batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,27 +12,11 @@ pub struct Found {
     pub timestamp_ms: i64,
 }
 
-/// Why records could not be read. The producer made them so: the checksum has been checked before.
-#[derive(Debug, Error)]
-pub enum SearchError {
-    /// The codec does not exist.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
-    /// The records do not decompress, or are not records.
-    #[error("records of a {codec:?} batch: {reason}")]
-    Unreadable {
-        /// How they are compressed.
-        codec: Codec,
-        /// What went wrong.
-        reason: io::Error,
-    },
-}
-
 /// The first record with a timestamp at or after `timestamp_ms`, if the batch has one.
 ///
 /// Decompresses as a stream and stops at the record. Where the records cannot be read, the batch's first offset is a
 /// safe answer: no record at or after the time lies before it.
-pub fn first_at_or_after(batch: &Canonical, timestamp_ms: i64) -> Result<Option<Found>, SearchError> {
+pub fn first_at_or_after(batch: &Canonical, timestamp_ms: i64) -> Result<Option<Found>, RecordsError> {
     let header = batch.header();
     if header.max_timestamp_ms < timestamp_ms {
         return Ok(None);
@@ -48,50 +24,13 @@ pub fn first_at_or_after(batch: &Canonical, timestamp_ms: i64) -> Result<Option<
     if header.is_log_append_time() {
         return Ok(Some(Found { offset_delta: 0, timestamp_ms: header.max_timestamp_ms }));
     }
-    let codec = header.codec()?;
-    let unreadable = |reason| SearchError::Unreadable { codec, reason };
-    let plain = reader(codec, &batch.records).map_err(unreadable)?;
-    let mut records = Limited::new(plain, DECOMPRESSED_BYTES_LIMIT);
-    for _ in 0..header.record_count {
-        let found = read_record(&mut records, header.base_timestamp_ms).map_err(unreadable)?;
-        if found.timestamp_ms >= timestamp_ms {
-            return Ok(Some(found));
+    for record in Records::of(batch)? {
+        let Record { offset_delta, timestamp_ms: time_ms, .. } = record?;
+        if time_ms >= timestamp_ms {
+            return Ok(Some(Found { offset_delta, timestamp_ms: time_ms }));
         }
     }
     Ok(None)
-}
-
-/// Reads a record's timestamp and offset, and steps over its key, value and headers.
-fn read_record(from: &mut impl Read, base_timestamp_ms: i64) -> io::Result<Found> {
-    let length = read_varlong(from)?;
-    let length = u64::try_from(length).map_err(|_| io::Error::other(format!("record of {length} bytes")))?;
-    let mut record = from.take(length);
-    let mut attributes = [0];
-    record.read_exact(&mut attributes)?;
-    let timestamp_delta = read_varlong(&mut record)?;
-    let offset_delta = read_varlong(&mut record)?;
-    let rest = record.limit();
-    if io::copy(&mut record, &mut io::sink())? < rest {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Found {
-        offset_delta: i32::try_from(offset_delta)
-            .map_err(|_| io::Error::other(format!("record with offset delta {offset_delta}")))?,
-        timestamp_ms: base_timestamp_ms.saturating_add(timestamp_delta),
-    })
-}
-
-fn read_varlong(from: &mut impl Read) -> io::Result<i64> {
-    let mut value: u64 = 0;
-    for shift in (0..64).step_by(7) {
-        let mut byte = [0];
-        from.read_exact(&mut byte)?;
-        value |= u64::from(byte[0] & 0x7f) << shift;
-        if byte[0] < 0x80 {
-            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
-        }
-    }
-    Err(io::Error::other("variable-length integer without an end"))
 }
 
 #[cfg(test)]
@@ -99,6 +38,7 @@ mod tests {
     //! Every codec finds the same records; nothing that a producer can compress makes a search expensive.
 
     use super::super::build::Builder;
+    use super::super::header::Codec;
     use super::*;
     use bytes::Bytes;
     use std::io::Write;

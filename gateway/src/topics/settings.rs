@@ -1,7 +1,11 @@
 //! Kafka's topic settings: every key of Kafka 4, its type, its default here, and what Waybill makes of it.
 //!
-//! CreateTopics checks what it is given against this table; DescribeConfigs shows it. A setting that changes nothing
-//! here can be given all the same, because existing tools give it: it is kept and shown, and its description says so.
+//! CreateTopics checks what it is given against this table; DescribeConfigs shows it. A setting is either obeyed, or
+//! refused by name where ignoring it would deceive, or best effort: then it can be given, because existing tools give it,
+//! it is kept and shown, and its description says so.
+
+use crate::batch::RecordRules;
+use waybill_ledger::contract::TIMESTAMP_AFTER_MAX_MS;
 
 /// What a value looks like, by the numbers of DescribeConfigs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,23 +47,35 @@ pub struct TopicSetting {
 enum Allowed {
     Any,
     AtLeast(i64),
+    Within(i64, i64),
+    /// Kafka's levels of gzip: its own choice, or one of nine.
+    GzipLevel,
     Between(f64, f64),
+    /// Any but this flag, for this reason.
+    Never(bool, &'static str),
     OneOf(&'static [&'static str]),
 }
 
 const LONG_MAX: &str = "9223372036854775807";
 const OPAQUE: &str = "Without effect: batches are opaque here and stay as producers have compressed them.";
 const JOURNAL: &str = "Without effect: payloads are kept by the organisation's connector, not in log segments.";
-const KEPT: &str = "Without effect yet: everything is kept.";
+const KEPT: &str = "Best effort: data is kept longer than asked. Nothing is deleted or compacted yet.";
 const REPLICATION: &str = "Without effect: replicas agree on metadata by PBFT and do not copy payloads.";
 const TIERED: &str = "Without effect: there is no tiered storage.";
-const TIMESTAMPS: &str = "Without effect: any timestamp is taken.";
 
 /// All of them, ordered by name.
 pub const TOPIC_SETTINGS: [TopicSetting; 33] = [
-    list("cleanup.policy", "log.cleanup.policy", "delete", &["delete", "compact"], KEPT),
-    number("compression.gzip.level", "compression.gzip.level", Kind::Int, "-1", -1, OPAQUE),
-    number("compression.lz4.level", "compression.lz4.level", Kind::Int, "9", 1, OPAQUE),
+    list(
+        "cleanup.policy",
+        "log.cleanup.policy",
+        "delete",
+        &["delete", "compact"],
+        "With compact, records without a key are refused. Best effort: data is kept longer than asked. Nothing is deleted \
+         or compacted yet.",
+    )
+    .obeyed(),
+    number("compression.gzip.level", "compression.gzip.level", Kind::Int, "-1", -1, OPAQUE).allows(Allowed::GzipLevel),
+    number("compression.lz4.level", "compression.lz4.level", Kind::Int, "9", 1, OPAQUE).allows(Allowed::Within(1, 17)),
     text(
         "compression.type",
         "compression.type",
@@ -67,7 +83,8 @@ pub const TOPIC_SETTINGS: [TopicSetting; 33] = [
         &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
         OPAQUE,
     ),
-    number("compression.zstd.level", "compression.zstd.level", Kind::Int, "3", -131_072, OPAQUE),
+    number("compression.zstd.level", "compression.zstd.level", Kind::Int, "3", -131_072, OPAQUE)
+        .allows(Allowed::Within(-131_072, 22)),
     number("delete.retention.ms", "log.cleaner.delete.retention.ms", Kind::Long, "86400000", 0, KEPT),
     number("file.delete.delay.ms", "log.segment.delete.delay.ms", Kind::Long, "60000", 0, JOURNAL),
     number(
@@ -94,15 +111,26 @@ pub const TOPIC_SETTINGS: [TopicSetting; 33] = [
         "The largest record batch, as the producer has compressed it. The topic's contract enforces it.",
     )
     .obeyed(),
-    number("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", Kind::Long, LONG_MAX, 0, TIMESTAMPS),
+    number(
+        "message.timestamp.after.max.ms",
+        "log.message.timestamp.after.max.ms",
+        Kind::Long,
+        "3600000",
+        0,
+        "How far a record's timestamp may be ahead. The topic's contract takes none that is more than an hour ahead of the \
+         ledger's time, so only less can be asked for.",
+    )
+    .allows(Allowed::Within(0, TIMESTAMP_AFTER_MAX_MS as i64))
+    .obeyed(),
     number(
         "message.timestamp.before.max.ms",
         "log.message.timestamp.before.max.ms",
         Kind::Long,
         LONG_MAX,
         0,
-        TIMESTAMPS,
-    ),
+        "How old a record's timestamp may be.",
+    )
+    .obeyed(),
     text(
         "message.timestamp.type",
         "log.message.timestamp.type",
@@ -122,9 +150,9 @@ pub const TOPIC_SETTINGS: [TopicSetting; 33] = [
         "Without effect: 2f+1 of 3f+1 replicas, each of another organisation, agree on every batch.",
     ),
     flag("preallocate", Some("log.preallocate"), JOURNAL),
-    flag("remote.copy.disable", None, TIERED),
+    flag("remote.log.copy.disable", None, TIERED),
     flag("remote.log.delete.on.disable", None, TIERED),
-    flag("remote.storage.enable", None, TIERED),
+    flag("remote.storage.enable", None, TIERED).allows(Allowed::Never(true, "there is no tiered storage")),
     number("retention.bytes", "log.retention.bytes", Kind::Long, "-1", -1, KEPT),
     number("retention.ms", "log.retention.ms", Kind::Long, "-1", -1, KEPT),
     number("segment.bytes", "log.segment.bytes", Kind::Int, "1073741824", 14, JOURNAL),
@@ -145,23 +173,54 @@ pub fn topic_setting(name: &str) -> Option<&'static TopicSetting> {
 
 /// Checks the settings of a topic to be, given as key and value. The error is for people.
 pub fn check<'a>(settings: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Result<(), String> {
-    let mut seen = Vec::new();
+    let mut given: Vec<(&str, &str)> = Vec::new();
     for (name, value) in settings {
         let setting = topic_setting(name).ok_or_else(|| format!("unknown topic setting: {name}"))?;
         let value = value.ok_or_else(|| format!("{name} has no value"))?;
-        if seen.contains(&name) {
+        if given.iter().any(|(other, _)| *other == name) {
             return Err(format!("{name} is given twice"));
         }
-        seen.push(name);
         setting.check(value).map_err(|expected| format!("{name}={value} is not {expected}"))?;
+        given.push((name, value));
     }
-    Ok(())
+    check_together(&given)
+}
+
+/// What each setting allows for itself may still contradict another.
+fn check_together(given: &[(&str, &str)]) -> Result<(), String> {
+    let lag = |name: &str| {
+        let own = given.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
+        own.or(topic_setting(name).map(|setting| setting.default)).and_then(|value| value.parse::<i64>().ok())
+    };
+    let (min, max) = (lag("min.compaction.lag.ms"), lag("max.compaction.lag.ms"));
+    if min > max { Err("min.compaction.lag.ms is above max.compaction.lag.ms".into()) } else { Ok(()) }
+}
+
+/// What a topic's settings demand of each record that is produced at this time. Where the ledger's time is the
+/// records', what they say themselves does not count.
+pub fn record_rules(given: &[(String, String)], log_append_time: bool, now_ms: i64) -> RecordRules {
+    let mut rules = RecordRules::default();
+    let (mut before_ms, mut after_ms) = (None, None);
+    for (name, value) in given {
+        let milliseconds = || value.parse::<i64>().ok().filter(|time| *time < i64::MAX);
+        match name.as_str() {
+            "cleanup.policy" => rules.keyed = value.split(',').any(|policy| policy.trim() == "compact"),
+            "message.timestamp.before.max.ms" => before_ms = milliseconds(),
+            "message.timestamp.after.max.ms" => after_ms = milliseconds(),
+            _ => {}
+        }
+    }
+    if !log_append_time && (before_ms.is_some() || after_ms.is_some()) {
+        let earliest = before_ms.map_or(i64::MIN, |before| now_ms.saturating_sub(before));
+        rules.timestamps_ms = Some(earliest..=after_ms.map_or(i64::MAX, |after| now_ms.saturating_add(after)));
+    }
+    rules
 }
 
 impl TopicSetting {
     fn check(&self, value: &str) -> Result<(), String> {
         let fits = match self.kind {
-            Kind::Boolean => matches!(value, "true" | "false"),
+            Kind::Boolean => self.allows_flag(value),
             Kind::Int => value.parse::<i32>().is_ok_and(|number| self.allows_number(number.into())),
             Kind::Long => value.parse::<i64>().is_ok_and(|number| self.allows_number(number)),
             Kind::Double => value.parse::<f64>().is_ok_and(|number| self.allows_fraction(number)),
@@ -173,6 +232,9 @@ impl TopicSetting {
 
     fn expected(&self) -> String {
         match (self.kind, self.allowed) {
+            (_, Allowed::Never(_, reason)) => format!("possible: {reason}"),
+            (_, Allowed::Within(least, most)) => format!("a number from {least} to {most}"),
+            (_, Allowed::GzipLevel) => "-1 or a number from 1 to 9".into(),
             (Kind::Boolean, _) => "true or false".into(),
             (Kind::Int, Allowed::AtLeast(least)) => format!("a number from {least} to {}", i32::MAX),
             (_, Allowed::AtLeast(least)) => format!("a number from {least} to {}", i64::MAX),
@@ -183,7 +245,18 @@ impl TopicSetting {
     }
 
     fn allows_number(&self, number: i64) -> bool {
-        !matches!(self.allowed, Allowed::AtLeast(least) if number < least)
+        match self.allowed {
+            Allowed::AtLeast(least) => number >= least,
+            Allowed::Within(least, most) => (least..=most).contains(&number),
+            Allowed::GzipLevel => number == -1 || (1..=9).contains(&number),
+            _ => true,
+        }
+    }
+
+    /// In any case, as Kafka takes it.
+    fn allows_flag(&self, value: &str) -> bool {
+        let flag = value.to_ascii_lowercase().parse::<bool>();
+        flag.is_ok_and(|flag| !matches!(self.allowed, Allowed::Never(never, _) if flag == never))
     }
 
     fn allows_fraction(&self, number: f64) -> bool {
@@ -196,6 +269,10 @@ impl TopicSetting {
 
     const fn obeyed(self) -> Self {
         Self { obeyed: true, ..self }
+    }
+
+    const fn allows(self, allowed: Allowed) -> Self {
+        Self { allowed, ..self }
     }
 }
 
@@ -281,6 +358,72 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_not_obeyed_says_so() {
+        for setting in TOPIC_SETTINGS.iter().filter(|setting| !setting.obeyed) {
+            let text = setting.documentation;
+            let honest =
+                ["Without effect", "Best effort", "Every batch is synced"].iter().any(|words| text.starts_with(words));
+            assert!(honest, "{}: {text}", setting.name);
+        }
+    }
+
+    /// Every key of Kafka 4's `LogConfig`, and none that it does not know.
+    #[test]
+    fn the_keys_are_those_of_kafka_4() {
+        let names = TOPIC_SETTINGS.map(|setting| setting.name).join(" ");
+        let kafka = [
+            "cleanup.policy compression.gzip.level compression.lz4.level compression.type compression.zstd.level",
+            "delete.retention.ms file.delete.delay.ms flush.messages flush.ms follower.replication.throttled.replicas",
+            "index.interval.bytes leader.replication.throttled.replicas local.retention.bytes local.retention.ms",
+            "max.compaction.lag.ms max.message.bytes message.timestamp.after.max.ms message.timestamp.before.max.ms",
+            "message.timestamp.type min.cleanable.dirty.ratio min.compaction.lag.ms min.insync.replicas preallocate",
+            "remote.log.copy.disable remote.log.delete.on.disable remote.storage.enable retention.bytes retention.ms",
+            "segment.bytes segment.index.bytes segment.jitter.ms segment.ms unclean.leader.election.enable",
+        ];
+        assert_eq!(names, kafka.join(" "));
+    }
+
+    #[test]
+    fn what_usual_tools_set_can_be_set() {
+        for (name, value) in [
+            ("retention.ms", "-1"),
+            ("retention.ms", "604800000"),
+            ("retention.bytes", "1073741824"),
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("segment.bytes", "52428800"),
+            ("segment.ms", "600000"),
+            ("min.insync.replicas", "2"),
+            ("compression.type", "lz4"),
+            ("message.timestamp.type", "CreateTime"),
+            ("delete.retention.ms", "100"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+            ("unclean.leader.election.enable", "False"),
+            ("remote.storage.enable", "false"),
+            ("max.message.bytes", "10485760"),
+            ("flush.messages", "9223372036854775807"),
+        ] {
+            assert_eq!(check([(name, Some(value))]), Ok(()), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn records_are_bound_by_what_was_given_and_by_nothing_else() {
+        let rules = |given: &[(&str, &str)], log_append_time| {
+            let given: Vec<_> = given.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            record_rules(&given, log_append_time, 1_000_000)
+        };
+        assert_eq!(rules(&[("retention.ms", "5"), ("cleanup.policy", "delete")], false), RecordRules::default());
+        assert!(rules(&[("cleanup.policy", "delete, compact")], true).keyed);
+        let (before, after) = (("message.timestamp.before.max.ms", "300"), ("message.timestamp.after.max.ms", "20"));
+        assert_eq!(rules(&[before, after], false).timestamps_ms, Some(999_700..=1_000_020));
+        assert_eq!(rules(&[before], false).timestamps_ms, Some(999_700..=i64::MAX));
+        assert_eq!(rules(&[after], false).timestamps_ms, Some(i64::MIN..=1_000_020));
+        assert_eq!(rules(&[before, after], true).timestamps_ms, None, "their own time does not count");
+        assert_eq!(rules(&[("message.timestamp.before.max.ms", LONG_MAX)], false).timestamps_ms, None);
+    }
+
+    #[test]
     fn a_wrong_setting_is_named_with_what_is_right() {
         for (name, value, said) in [
             ("retention", Some("1"), "unknown topic setting: retention"),
@@ -295,10 +438,23 @@ mod tests {
             ("preallocate", Some("yes"), "preallocate=yes is not true or false"),
             ("cleanup.policy", Some("shred"), "cleanup.policy=shred is not one of delete, compact"),
             ("min.cleanable.dirty.ratio", Some("2"), "min.cleanable.dirty.ratio=2 is not a number between 0 and 1"),
+            ("compression.gzip.level", Some("0"), "compression.gzip.level=0 is not -1 or a number from 1 to 9"),
+            (
+                "message.timestamp.after.max.ms",
+                Some("3600001"),
+                "message.timestamp.after.max.ms=3600001 is not a number from 0 to 3600000",
+            ),
+            (
+                "remote.storage.enable",
+                Some("true"),
+                "remote.storage.enable=true is not possible: there is no tiered storage",
+            ),
         ] {
             assert_eq!(check([(name, value)]), Err(said.to_string()));
         }
         assert_eq!(check([("cleanup.policy", Some("compact, delete"))]), Ok(()));
+        let lags = [("min.compaction.lag.ms", Some("6")), ("max.compaction.lag.ms", Some("5"))];
+        assert_eq!(check(lags), Err("min.compaction.lag.ms is above max.compaction.lag.ms".to_string()));
         let twice = [("preallocate", Some("true")), ("preallocate", Some("true"))];
         assert_eq!(check(twice), Err("preallocate is given twice".to_string()));
     }

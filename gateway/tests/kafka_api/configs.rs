@@ -21,6 +21,7 @@ fn configs(client: &mut Client, kind: i8, name: &str, keys: Option<&[&str]>) -> 
         .with_resource_name(text(name))
         .with_configuration_keys(keys);
     let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
+    let request = request.with_include_documentation(true);
     let result = client.ask(4, &request).results[0].clone();
     assert_eq!((result.error_code, result.error_message), (0, None));
     result.configs
@@ -43,10 +44,16 @@ fn a_topic_shows_every_key_and_what_it_was_given() {
     let entry = |name: &str, value: &str, source| (name.to_string(), value.to_string(), source);
     let retention = of("retention.ms");
     assert_eq!((retention.value.as_deref(), retention.config_source), (Some("5000"), FROM_TOPIC));
-    assert!(retention.read_only, "nothing obeys it yet");
+    let documentation = retention.documentation.as_ref().expect("a description");
+    assert!(documentation.contains("kept longer than asked"), "{}", documentation.as_str());
     let expected = [entry("retention.ms", "5000", FROM_TOPIC), entry("log.retention.ms", "-1", DEFAULT)];
     assert_eq!(synonyms("retention.ms"), expected);
-    assert!(!of("max.message.bytes").read_only);
+    assert!(all.iter().all(|config| !config.read_only && !config.is_sensitive), "MirrorMaker takes them all along");
+    for setting in TOPIC_SETTINGS {
+        let shown = of(setting.name);
+        assert_eq!(shown.config_type, setting.kind as i8, "{}", setting.name);
+        assert_eq!(shown.documentation.as_deref(), Some(setting.documentation), "{}", setting.name);
+    }
     assert_eq!(of("cleanup.policy").config_source, DEFAULT);
     assert_eq!(synonyms("cleanup.policy"), [entry("log.cleanup.policy", "delete", DEFAULT)]);
 
@@ -64,7 +71,9 @@ fn a_broker_shows_what_it_was_started_with() {
     for (name, value, source) in [
         ("auto.create.topics.enable", "true", FROM_BROKER),
         ("default.replication.factor", "4", DEFAULT),
+        ("log.message.timestamp.after.max.ms", "3600000", DEFAULT),
         ("log.retention.ms", "-1", DEFAULT),
+        ("max.incremental.fetch.session.cache.slots", "0", DEFAULT),
         ("message.max.bytes", "1048588", DEFAULT),
         ("node.id", "1", FROM_BROKER),
         ("num.partitions", "1", FROM_BROKER),

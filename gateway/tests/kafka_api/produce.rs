@@ -3,8 +3,11 @@
 use crate::client::Client;
 use crate::network::acme;
 use crate::requests::*;
+use crate::table::zstd;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use std::time::{SystemTime, UNIX_EPOCH};
+use waybill_gateway::batch::Codec;
 use waybill_gateway::batch::build::Builder;
 
 #[test]
@@ -18,6 +21,86 @@ fn the_limit_of_a_topic_is_exact() {
     assert_eq!(refused.error_code, code::MESSAGE_TOO_LARGE);
     let reason = refused.error_message.expect("a reason").to_string();
     assert!(reason.contains("max.message.bytes") && reason.contains(&limit), "{reason}");
+}
+
+#[test]
+fn the_default_limit_is_exact_and_counts_what_is_compressed() {
+    const DEFAULT: usize = 1_048_588;
+    let name = "produce-default-limit";
+    let mut client = acme_with_topic(name);
+    let of_bytes = |bytes: usize| {
+        const NEARLY: usize = 1_048_000;
+        let overhead = batch_from(1, &[&"x".repeat(NEARLY)]).build().len() - NEARLY;
+        let batch = batch_from(1, &[&"x".repeat(bytes - overhead)]).build();
+        assert_eq!(batch.len(), bytes);
+        batch
+    };
+    assert_eq!(append(&mut client, name, of_bytes(DEFAULT)), 0);
+    assert_eq!(produce(&mut client, name, of_bytes(DEFAULT + 1)).error_code, code::MESSAGE_TOO_LARGE);
+    let packed = batch_from(1, &[&"x".repeat(4 * DEFAULT)]).compress(Codec::Zstd, zstd).build();
+    assert!(packed.len() < DEFAULT);
+    assert_eq!(append(&mut client, name, packed), 1);
+}
+
+#[test]
+fn a_compacted_topic_refuses_a_batch_with_a_record_without_a_key_and_names_the_record() {
+    let name = "produce-compacted";
+    for (policy, name) in [("compact", name.to_string()), ("compact,delete", format!("{name}-and-deleted"))] {
+        let mut client = acme_with(creatable(&name).with_configs(vec![config("cleanup.policy", policy)]));
+        assert_eq!(append(&mut client, &name, batch(&["has a key"])), 0);
+        let keyless = || {
+            let builder = Builder::new(1).record(1, Some(b"key"), Some(b"good")).record(2, None, Some(b"bad"));
+            builder.record(3, Some(b""), None).record(4, None, None)
+        };
+        for records in [keyless().build(), keyless().compress(Codec::Zstd, zstd).build()] {
+            let refused = produce(&mut client, &name, records.clone());
+            assert_eq!((refused.error_code, refused.base_offset), (code::INVALID_RECORD, -1));
+            assert!(refused.error_message.expect("a reason").contains("key"));
+            let named: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
+            assert_eq!(named, [1, 3]);
+            assert!(refused.record_errors.iter().all(|error| error.batch_index_error_message.is_some()));
+            // A version that cannot name records refuses all the same.
+            let old = client.ask(7, &produce_request(&name, 0, records)).responses[0].partition_responses[0].clone();
+            assert_eq!((old.error_code, old.record_errors.len()), (code::INVALID_RECORD, 0));
+        }
+        let unreadable = Builder::new(1).record(1, Some(b"key"), None).compress(Codec::Zstd, <[u8]>::to_vec).build();
+        assert_eq!(produce(&mut client, &name, unreadable).error_code, code::INVALID_RECORD);
+        let packed = batch_from(1, &["also", "with"]).compress(Codec::Zstd, zstd).build();
+        assert_eq!(append(&mut client, &name, packed), 1, "nothing of what was refused is there");
+    }
+    let mut client = acme_with_topic("produce-not-compacted");
+    assert_eq!(append(&mut client, "produce-not-compacted", Builder::new(1).record(1, None, None).build()), 0);
+}
+
+#[test]
+fn times_beyond_a_topics_bounds_are_refused_and_the_records_named() {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let name = "produce-times";
+    let bounds = [("message.timestamp.before.max.ms", "600000"), ("message.timestamp.after.max.ms", "60000")];
+    let bounds = bounds.map(|(name, value)| config(name, value)).to_vec();
+    let mut client = acme_with(creatable(name).with_configs(bounds.clone()));
+    let at = |times: &[i64]| {
+        let records =
+            times.iter().fold(Builder::new(now_ms), |builder, time| builder.record(now_ms + time, None, None));
+        records.build()
+    };
+    assert_eq!(append(&mut client, name, at(&[-500_000, 0, 30_000])), 0);
+    for (times, named) in [(&[0, -700_000, 1][..], 1), (&[0, 1, 120_000], 2)] {
+        let refused = produce(&mut client, name, at(times));
+        assert_eq!(refused.error_code, code::INVALID_TIMESTAMP, "{times:?}");
+        let errors: Vec<_> = refused.record_errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(errors, [named], "{times:?}");
+    }
+    // The default is Kafka's: any age, and an hour ahead.
+    let name = "produce-default-times";
+    assert_eq!(create(&mut client, creatable(name)).error_code, 0);
+    assert_eq!(append(&mut client, name, at(&[-now_ms, 3_000_000])), 0);
+    assert_eq!(produce(&mut client, name, at(&[4_000_000])).error_code, code::INVALID_TIMESTAMP);
+    // Where the ledger's time is the records', their own does not count.
+    let name = "produce-no-times";
+    let append_time = [bounds, vec![config("message.timestamp.type", "LogAppendTime")]].concat();
+    assert_eq!(create(&mut client, creatable(name).with_configs(append_time)).error_code, 0);
+    assert_eq!(append(&mut client, name, at(&[-now_ms, 4_000_000])), 0);
 }
 
 #[test]

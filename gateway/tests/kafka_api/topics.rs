@@ -56,6 +56,8 @@ fn settings_are_checked_before_anything_is_created() {
         ("not one of", vec![config("message.timestamp.type", "Never")]),
         ("twice", vec![config("retention.ms", "1"), config("retention.ms", "2")]),
         ("null", vec![null]),
+        ("no tiered storage", vec![config("remote.storage.enable", "true")]),
+        ("beyond the ledger's bound", vec![config("message.timestamp.after.max.ms", "9223372036854775807")]),
     ] {
         let refused = create(&mut client, creatable(name).with_configs(configs));
         assert_eq!((refused.error_code, refused.error_message.is_some()), (code::INVALID_CONFIG, true), "{what}");

@@ -66,6 +66,7 @@ fn of_node(broker: &Broker) -> Vec<Setting> {
             "Replicas of a partition that does not say, and the least it gets.",
         ),
         fixed("delete.topic.enable", Kind::Boolean, &true, "Owners may delete their topics."),
+        fixed("max.incremental.fetch.session.cache.slots", Kind::Int, &0, "Fetch sessions are not kept."),
         fixed("offset.metadata.max.bytes", Kind::Int, &OFFSET_METADATA_BYTES_MAX, "A note beside a committed offset."),
         fixed("offsets.retention.minutes", Kind::Int, &i32::MAX, "Committed offsets are kept until they are deleted."),
         fixed(

@@ -1,8 +1,8 @@
 //! DescribeConfigs, versions 1 to 4 (KIP-226, KIP-569): every setting of a topic or of this broker, with where its value
 //! comes from.
 //!
-//! A topic's settings were given when it was created; those of the broker are those the node was started with. A key that
-//! nothing here obeys is shown with its default, read-only, and its description says so.
+//! A topic's settings were given when it was created; those of the broker are those the node was started with. Where a
+//! setting is best effort, or without effect here, its description says so.
 
 mod broker;
 mod topic;

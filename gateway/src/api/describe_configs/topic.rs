@@ -33,7 +33,8 @@ pub(in crate::api) fn shown(given: &[(String, String)]) -> impl Iterator<Item = 
             name: setting.name,
             source: if own.is_some() { Source::Topic } else { Source::Default },
             value: own.unwrap_or(default),
-            read_only: !setting.obeyed,
+            // As in Kafka, also where it is best effort: MirrorMaker takes along only what is not read-only.
+            read_only: false,
             kind: setting.kind,
             documentation: setting.documentation,
             synonyms: from_topic.into_iter().chain(from_broker).collect(),
