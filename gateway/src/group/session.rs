@@ -66,12 +66,13 @@ impl Group {
     }
 
     /// Members of the current generation may commit, until they have been told of the next one; others only while the
-    /// group is empty, as reset tools and clients with assignments of their own do.
+    /// group is empty, as reset tools and clients with assignments of their own do. These may name a member or an
+    /// instance all the same: librdkafka sends its `group.instance.id` along.
     fn check_commit(&mut self, now_ms: u64, identity: &Identity) -> Result<(), GroupError> {
         let anonymous = identity.generation < 0 && identity.member_id.is_empty() && identity.instance_id.is_none();
         match self.state {
             State::Dead => Err(GroupError::Gone),
-            State::Empty if anonymous => Ok(()),
+            State::Empty if identity.generation < 0 => Ok(()),
             _ if anonymous => Err(GroupError::UnknownMember),
             State::CompletingRebalance => {
                 self.check_generation(identity)?;

@@ -5,6 +5,7 @@
 mod random;
 mod rejoin;
 mod start;
+mod states;
 mod static_members;
 mod timeouts;
 mod upkeep;
