@@ -1,5 +1,5 @@
 /**
- * Apache Kafka's Java clients, told what to do by a task in JSON: {@code java -cp 'target/jars/*' Client TASK}.
+ * Apache Kafka's Java clients, told what to do by a task in JSON: {@code java Client TASK}.
  *
  * <p>An exception that nothing catches ends the program with exit code 1 and its stack trace.
  */
