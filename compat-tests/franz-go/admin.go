@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // admin goes through the calls with kadm, which wraps a client. Errors of the connection are returned beside the
 // response, and errors of a topic or a group stand in it; the methods for one topic or one group return both alike.
 func admin(t task) error {
-	client, err := connect(t)
+	// kadm answers from metadata that is not older than this: 5 s by default, long to wait for a deletion.
+	client, err := connect(t, kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return err
 	}
@@ -145,14 +148,13 @@ func deleteAll(ctx context.Context, kafka *kadm.Client, t task, answer map[strin
 	}
 	answer["deleted"] = true
 
-	gone := func() bool {
+	await(func() bool {
 		topics, err := kafka.ListTopics(ctx)
 		if err != nil {
 			fail(err)
 		}
 		return !topics.Has(t.Topic)
-	}
-	await(gone)
+	})
 	answer["gone"] = true
 	return nil
 }

@@ -3,11 +3,17 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
+
+// clock begins each line of the client's log.
+func clock() string {
+	return time.Now().Format("15:04:05.000 ")
+}
 
 // connect makes a client: one type produces, consumes and administers, and its options say which.
 func connect(t task, options ...kgo.Opt) (*kgo.Client, error) {
@@ -17,7 +23,7 @@ func connect(t task, options ...kgo.Opt) (*kgo.Client, error) {
 	}
 	options = append(options,
 		kgo.SeedBrokers(t.Bootstrap),
-		kgo.WithLogger(kgo.BasicLogger(os.Stderr, level, nil)),
+		kgo.WithLogger(kgo.BasicLogger(os.Stderr, level, clock)),
 	)
 	if t.Security.encrypted() {
 		// The name to be verified is filled in for each broker.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -16,6 +17,8 @@ func admin(t task) error {
 		return err
 	}
 	defer transport.CloseIdleConnections()
+	// A Transport answers from metadata that is not older than this: 6 s by default, long to wait for a deletion.
+	transport.MetadataTTL = 100 * time.Millisecond
 	client := &kafka.Client{Addr: kafka.TCP(t.Bootstrap), Transport: transport, Timeout: patience}
 
 	answer := make(map[string]any)

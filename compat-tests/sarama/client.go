@@ -14,6 +14,7 @@ import (
 func configure(t task) (*sarama.Config, error) {
 	if os.Getenv("DEBUG") != "" {
 		sarama.Logger = log.New(os.Stderr, "[sarama] ", log.Lmicroseconds)
+		sarama.DebugLogger = sarama.Logger
 	}
 	config := sarama.NewConfig()
 	// The newest versions of requests that the client may send; what the broker knows bounds them further. The default
