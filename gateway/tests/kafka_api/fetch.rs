@@ -130,20 +130,24 @@ fn a_fetch_that_waits_is_told_when_its_topic_is_deleted() {
 }
 
 #[test]
-fn zstd_is_kept_from_clients_that_cannot_know_it() {
-    let name = "fetch-zstd";
-    let mut client = acme_with_topic(name);
-    let plain = batch(&["plain"]);
+fn a_topic_of_zstd_is_kept_from_clients_that_may_not_know_it() {
+    let (any, zstd_only) = ("fetch-any-codec", "fetch-zstd");
+    let mut client = acme_with_topic(any);
+    let setting = vec![config("compression.type", "zstd")];
+    assert_eq!(create(&mut client, creatable(zstd_only).with_configs(setting)).error_code, 0);
     let packed = batch_from(1, &["packed"]).compress(Codec::Zstd, zstd).build();
-    append(&mut client, name, plain.clone());
-    append(&mut client, name, packed.clone());
-    let from = |offset| fetch_request(name, vec![fetch_partition(0, offset)]);
-    let old = fetched(&mut client, 9, &from(0));
-    assert_eq!((old.error_code, old.records), (0, Some(at_offset(0, &plain))), "what comes before it is served");
-    let old = fetched(&mut client, 9, &from(1));
+    for name in [any, zstd_only] {
+        append(&mut client, name, packed.clone());
+    }
+    let from_start = |name| fetch_request(name, vec![fetch_partition(0, 0)]);
+    for version in [4, 9, 10] {
+        let answer = fetched(&mut client, version, &from_start(any));
+        assert_eq!((answer.error_code, answer.records), (0, Some(at_offset(0, &packed))), "version {version}");
+    }
+    let old = fetched(&mut client, 9, &from_start(zstd_only));
     assert_eq!((old.error_code, old.records), (code::UNSUPPORTED_COMPRESSION_TYPE, Some(Bytes::new())));
-    let new = fetched(&mut client, 10, &from(1));
-    assert_eq!((new.error_code, new.records), (0, Some(at_offset(1, &packed))));
+    let new = fetched(&mut client, 10, &from_start(zstd_only));
+    assert_eq!((new.error_code, new.records), (0, Some(at_offset(0, &packed))));
 }
 
 #[test]

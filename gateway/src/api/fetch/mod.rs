@@ -9,8 +9,8 @@ mod encode;
 mod plan;
 
 use crate::api::Context;
-use crate::batch::{Codec, Header, Stamped};
-use crate::broker::Broker;
+use crate::batch::Stamped;
+use crate::broker::{Broker, Partition};
 use crate::connection::ConnectionError;
 use crate::deliver;
 use crate::error::Refusal;
@@ -30,7 +30,7 @@ use waybill_consensus::replica::Progress;
 const NO_SESSION: i32 = 0;
 /// Asks for a new session, which we answer without giving one; -1 wants none. What is higher goes on with one.
 const FIRST_SESSION_EPOCH: i32 = 0;
-/// The first version whose clients know zstd.
+/// The first version whose clients are sure to know zstd.
 const ZSTD_SINCE: i16 = 10;
 /// The longest a fetch waits for new batches.
 const WAIT_MAX: Duration = Duration::from_secs(300);
@@ -128,6 +128,9 @@ async fn read_partition(
         Ok(found) => found,
         Err(refusal) => return FetchedPartition::refused(planned.index, refusal),
     };
+    if version < ZSTD_SINCE && is_zstd(&found.partition) {
+        return FetchedPartition::refused(planned.index, Refusal::UnsupportedCompression);
+    }
     let mut fetched = FetchedPartition {
         index: planned.index,
         refusal: None,
@@ -144,21 +147,11 @@ async fn read_partition(
         Err(Refusal::PayloadUnreachable) => {}
         Err(refusal) => fetched.refusal = Some(refusal),
     }
-    if version < ZSTD_SINCE {
-        stop_before_zstd(&mut fetched);
-    }
     fetched
 }
 
-/// A client of an old version cannot decompress zstd and would take it for damage (KIP-110).
-fn stop_before_zstd(fetched: &mut FetchedPartition) {
-    let is_zstd = |batch: &Stamped| {
-        let [header, _] = batch.chunks();
-        Header::read(header).and_then(|header| header.codec()) == Ok(Codec::Zstd)
-    };
-    let Some(first) = fetched.batches.iter().position(is_zstd) else { return };
-    fetched.batches.truncate(first);
-    if first == 0 {
-        fetched.refusal = Some(Refusal::UnsupportedCompression);
-    }
+/// Whether the topic says that its batches are zstd's, of which clients of old versions know nothing (KIP-110). As in
+/// Kafka the setting counts, and no batch is looked at: some clients know zstd and fetch with version 4 (rskafka).
+fn is_zstd(partition: &Partition) -> bool {
+    partition.topic.settings.iter().any(|(name, value)| name == "compression.type" && value == "zstd")
 }
