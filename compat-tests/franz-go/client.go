@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
@@ -47,5 +48,16 @@ func connect(t task, options ...kgo.Opt) (*kgo.Client, error) {
 	default:
 		return nil, fmt.Errorf("no mechanism %q here", t.Security.Mechanism)
 	}
-	return kgo.NewClient(options...)
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, err
+	}
+	// Nothing has been sent yet, and a client goes on trying for ever: a wrong password or certificate shows here.
+	ctx, cancel := context.WithTimeout(context.Background(), patience/4)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("first contact: %w", err)
+	}
+	return client, nil
 }
