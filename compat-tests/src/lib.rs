@@ -14,6 +14,7 @@
 //! - [`command`] runs any command to its end; [`wait`] waits for conditions.
 //! - [`kcat`] installs and runs Debian's kcat; [`librdkafka`] holds what the stories share of its Rust client.
 //! - [`client`] installs the programs of the client matrix and gives them tasks; [`records`] are what they carry.
+//! - [`suite`] holds what a client's own test suite came to against what is expected of it.
 //! - [`wire`] speaks the Kafka protocol byte by byte, for what no client would send.
 //! - [`http`] and [`process`] look at a running node from outside.
 //!
@@ -29,5 +30,6 @@ pub mod librdkafka;
 pub mod network;
 pub mod process;
 pub mod records;
+pub mod suite;
 pub mod wait;
 pub mod wire;

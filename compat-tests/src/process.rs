@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Sends SIGTERM, as a service manager does.
 pub fn terminate(child: &Child) {
@@ -16,9 +16,18 @@ pub fn interrupt(child: &Child) {
     signal(child, Signal::INT);
 }
 
+/// Kills whatever is left of a process group that this child was made the leader of.
+pub fn kill_group(leader: &Child) {
+    // An empty group is what is wanted.
+    let _ = kill_process_group(pid_of(leader), Signal::KILL);
+}
+
 fn signal(child: &Child, signal: Signal) {
-    let pid = Pid::from_raw(child.id().cast_signed()).expect("a process id");
-    kill_process(pid, signal).expect("a child of ours that nobody has waited for");
+    kill_process(pid_of(child), signal).expect("a child of ours that nobody has waited for");
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed()).expect("a process id")
 }
 
 /// Resident memory of a process, in bytes.

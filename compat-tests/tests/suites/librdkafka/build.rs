@@ -1,0 +1,111 @@
+//! The suite is built below `target/compat/librdkafka/`, once: a stamp says what from.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use waybill_compat_tests::client::compat_directory;
+use waybill_compat_tests::command;
+
+/// How it is configured. No part of what is tested here needs HTTP or SASL in the client.
+const OPTIONS: [&str; 2] = ["--disable-curl", "--disable-sasl"];
+
+/// Three minutes of compiling on two processors that have nothing else to do.
+const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
+
+/// A built suite. Nobody else uses it while this lives.
+#[derive(Debug)]
+pub struct Suite {
+    /// librdkafka's version.
+    pub version: String,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Suite {
+    /// Builds it, unless that has been done.
+    pub fn built() -> Self {
+        let (version, sources) = sources();
+        let folder = compat_directory().join("librdkafka");
+        fs::create_dir_all(&folder).expect("a folder in target/");
+        let lock = File::create(folder.join("lock")).expect("a lock file");
+        lock.lock().expect("a lock");
+        let suite = Self { version, folder, _lock: lock };
+        let stamp = format!("{} {}", suite.version, OPTIONS.join(" "));
+        let stamp_file = suite.folder.join("stamp");
+        if fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
+            return suite;
+        }
+        let _ = fs::remove_file(&stamp_file);
+        let _ = fs::remove_dir_all(suite.source());
+        copy(&sources, &suite.source());
+        suite.make();
+        fs::write(&stamp_file, stamp).expect("a stamp");
+        suite
+    }
+
+    /// Where its tests are run.
+    pub fn tests(&self) -> PathBuf {
+        self.source().join("tests")
+    }
+
+    /// The search path of the libraries that were built with it.
+    pub fn libraries(&self) -> String {
+        format!("{}:{}", self.source().join("src").display(), self.source().join("src-cpp").display())
+    }
+
+    /// Where the tests' output is kept.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.join("logs")
+    }
+
+    fn source(&self) -> PathBuf {
+        self.folder.join("source")
+    }
+
+    fn make(&self) {
+        let at_a_time = format!("-j{}", thread::available_parallelism().map_or(2, usize::from));
+        let source = self.source();
+        finish(Command::new(source.join("configure")).args(OPTIONS).current_dir(&source));
+        finish(Command::new("make").args([&at_a_time, "libs"]).current_dir(&source));
+        finish(Command::new("make").args([&at_a_time, "test-runner"]).current_dir(self.tests()));
+    }
+}
+
+/// Where cargo keeps the crate's sources, and the version of librdkafka in them: `4.10.0+2.12.1` ships 2.12.1.
+fn sources() -> (String, PathBuf) {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["metadata", "--format-version", "1", "--locked"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let metadata = command::run(&mut cargo, b"", Duration::from_secs(120)).expect_success("cargo metadata");
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("cargo's JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let package = packages.iter().find(|package| package["name"] == "rdkafka-sys").expect("the crate rdkafka-sys");
+    let text = |key: &str| package[key].as_str().unwrap_or_else(|| panic!("no {key} in {package}"));
+    let version = text("version").split_once('+').expect("librdkafka's version behind the crate's own").1;
+    let folder = Path::new(text("manifest_path")).parent().expect("a folder").join("librdkafka");
+    (version.to_owned(), folder)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap_or_else(|error| panic!("{}: {error}", to.display()));
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("a directory entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a file type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            // With its mode: `configure` is run.
+            fs::copy(entry.path(), &target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
+        }
+    }
+}
+
+/// Cargo's search path for libraries is for cargo's programs.
+fn finish(command: &mut Command) {
+    let words = format!("{command:?}");
+    command::run(command.env_remove("LD_LIBRARY_PATH"), b"", BUILD_LIMIT).expect_success(&words);
+}
