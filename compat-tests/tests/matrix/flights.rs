@@ -103,7 +103,7 @@ impl ProducerContext for Acknowledged<'_> {
 }
 
 fn send_all(broker: &str, flights: &[Flight], acknowledged: &AtomicUsize) {
-    let settings = [("enable.idempotence", "true"), ("linger.ms", "20"), ("compression.type", "zstd")];
+    let settings = [("enable.idempotence", "true"), ("linger.ms", "20"), ("compression.type", "lz4")];
     let mut config = config(broker, &settings);
     // Small enough that the second half is not yet sent when the first is acknowledged.
     config.set("queue.buffering.max.messages", "20000");
