@@ -4,6 +4,8 @@ import base64
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
@@ -123,32 +125,36 @@ def group(task):
         for future in futures:
             future.get(timeout=STALL_S)
 
-    produce_numbers(range(count))
-    first = Member(task)
-    alone = first.read
-    poll_until([first], lambda: seen(alone) == count, "the first member's records")
-    result = {"first": first.partitions()}
-    first.consumer.commit()
+    def share(member):
+        return len(member.partitions()) * count // partitions
 
-    second = Member(task)
-    first.read = shared_first = []
-    poll_until([first, second], lambda: divided([first, second], partitions), "both members to have partitions")
-    result["shared"] = [first.partitions(), second.partitions()]
-    produce_numbers(range(count, 2 * count))
-    poll_until([first, second], lambda: seen(shared_first, second.read) == count, "the records of both members")
-    first.consumer.commit()
-    second.consumer.commit()
+    # One thread for each member, as in an application: `poll` carries a member through a rebalance, and may not return in the
+    # middle of it. If it does, between the answers to JoinGroup and SyncGroup, kafka-python 3.0 forgets the assignment.
+    with ThreadPoolExecutor(max_workers=2) as threads:
+        produce_numbers(range(count))
+        first = Member(task)
+        threads.submit(first.take, lambda: count).result()
+        alone, first.read = first.read, []
+        result = {"first": first.partitions()}
 
-    second.consumer.close()  # leaves the group
-    first.read = after = []
-    poll_until([first], lambda: divided([first], partitions), "the first member to have all partitions")
-    result["after"] = first.partitions()
-    produce_numbers(range(2 * count, 3 * count))
-    poll_until([first], lambda: seen(after) == count, "the last records")
-    first.consumer.commit()
+        second = Member(task)
+        takes = [threads.submit(member.take, partial(share, member)) for member in (first, second)]
+        wait_until(lambda: divided([first, second], partitions), takes, "both members to have partitions")
+        result["shared"] = [first.partitions(), second.partitions()]
+        produce_numbers(range(count, 2 * count))
+        for take in takes:
+            take.result()
+        shared_first, first.read = first.read, []
+
+        second.consumer.close()  # leaves the group
+        take = threads.submit(first.take, lambda: count)
+        wait_until(lambda: divided([first], partitions), [take], "the first member to have all partitions")
+        result["after"] = first.partitions()
+        produce_numbers(range(2 * count, 3 * count))
+        take.result()
     first.consumer.close()
     producer.close()
-    write_lines(task["out"], [{**result, "read": [alone, shared_first, second.read, after]}])
+    write_lines(task["out"], [{**result, "read": [alone, shared_first, second.read, first.read]}])
 
 
 class Member:
@@ -162,24 +168,24 @@ class Member:
     def partitions(self):
         return sorted(each.partition for each in self.consumer.assignment())
 
-    def poll(self):
-        """One call of the client: it also carries the member through rebalances, so every member is polled all the time."""
-        records = next_records(self.consumer, timeout_ms=20)
-        self.read.extend(int(record.value) for record in records)
-        return bool(records)
+    def take(self, expected):
+        """Reads until as many different numbers have come as are expected by then, and commits."""
+        while not self.read or len(set(self.read)) < expected():
+            records = next_records(self.consumer, timeout_ms=STALL_S * 1000)
+            if not records:
+                raise TimeoutError(f"no records in {STALL_S} s, after {len(self.read)}")
+            self.read.extend(int(record.value) for record in records)
+        self.consumer.commit()
 
 
-def poll_until(members, done, what):
+def wait_until(done, takes, what):
     stall = Stall(what)
     while not done():
-        if any([member.poll() for member in members]):
-            stall = Stall(what)
+        for take in takes:
+            if take.done():
+                take.result()  # raises what ended it early
         stall.check()
-
-
-def seen(*reads):
-    """How many different numbers have come."""
-    return len(set().union(*reads))
+        time.sleep(0.02)
 
 
 def divided(members, partitions):
