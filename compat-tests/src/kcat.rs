@@ -24,6 +24,11 @@ pub fn try_kcat(arguments: &[&str], stdin: &[u8]) -> Finished {
     command::run(kcat.command().args(arguments), stdin, LIMIT)
 }
 
+/// kcat, to be given arguments, for a call that goes on while others are made.
+pub fn command() -> Command {
+    installed().command()
+}
+
 struct Kcat {
     program: PathBuf,
     /// Where its libraries lie, if it was unpacked rather than installed.

@@ -120,8 +120,8 @@ impl Results {
         assert!(missed.is_empty(), "{}: these are to pass and do not: {missed:#?}", self.suite);
     }
 
-    /// The reasons are those of the list, where it has one.
-    fn write(&self, expected: &Expectations) -> PathBuf {
+    /// Writes them for the document of results. The reasons are those of the list, where it has one.
+    pub fn write(&self, expected: &Expectations) -> PathBuf {
         let reason = |name: &str, seen: &str| match expected.of(name) {
             Expectation::Fail(why) => why.clone(),
             _ => format!("is to pass, and did not: {seen}"),

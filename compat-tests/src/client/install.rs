@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::toolchain::Toolchain;
@@ -101,6 +101,10 @@ fn install(folder: &Path, toolchain: Toolchain, version: Option<&str>) -> Result
             .env("GOFLAGS", "-mod=readonly -modcacherw");
         // The flags of this workspace's own build are none of a client's.
         command.env("CARGO_TARGET_DIR", folder.join("target")).env_remove("RUSTFLAGS");
+        if has_openssl() {
+            // Read by the crate openssl-sys, which builds OpenSSL otherwise: minutes.
+            command.env("OPENSSL_NO_VENDOR", "1");
+        }
         finished(&mut command)
     };
     match toolchain {
@@ -125,6 +129,12 @@ fn install(folder: &Path, toolchain: Toolchain, version: Option<&str>) -> Result
 
 fn cargo() -> PathBuf {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()).into()
+}
+
+/// Whether OpenSSL and its headers are on this machine.
+fn has_openssl() -> bool {
+    let asked = Command::new("pkg-config").args(["--exists", "openssl"]).stderr(Stdio::null()).status();
+    asked.is_ok_and(|status| status.success())
 }
 
 fn finished(command: &mut Command) -> Result<(), String> {

@@ -5,6 +5,7 @@
 mod install;
 mod table;
 mod toolchain;
+mod version;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::command::{self, Finished};
 pub use install::{Installed, JAVA_OPTIONS, compat_directory};
 pub use table::CLIENTS;
 pub use toolchain::{Toolchain, all_demanded, full_demanded};
+pub use version::pinned_kafka;
 
 /// How long a program may work on one task. It gives up by itself after 60 seconds without progress.
 const TASK_LIMIT: Duration = Duration::from_secs(180);

@@ -10,7 +10,7 @@ pub static CLIENTS: [Client; 11] = [
     Client::new("kafka-python", Toolchain::Python, Limits::NONE),
     Client::new("aiokafka", Toolchain::Python, Limits::NONE),
     Client::new("kafkajs", Toolchain::Node, Limits::NONE),
-    Client::java("java-4", "4.1.1", Limits::NONE),
+    Client::java("java-4", "4.3.1", Limits::NONE),
     Client::java("java-3.9", "3.9.1", Limits::NONE),
     Client::new("franz-go", Toolchain::Go, Limits::NONE),
     Client::new("sarama", Toolchain::Go, Limits::NONE),

@@ -8,7 +8,7 @@ use waybill_compat_tests::records::{self, Read, Record};
 use waybill_compat_tests::wire::{codecs, fetch_batches};
 
 /// Kafka's names, at the numbers that stand in a batch's attributes.
-const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const PARTITIONS: i32 = 3;
 
 pub fn every_codec_crosses_byte_for_byte(client: &Client, network: &Network<'_>) {
