@@ -1,0 +1,1 @@
+../../rdkafka/src/task.rs
