@@ -47,6 +47,8 @@ pub struct Limits {
     pub idempotence: bool,
     /// It writes or reads a header's null value as an empty one.
     pub null_headers: bool,
+    /// It keeps headers as a map: one of a name, in the order of the names.
+    pub header_lists: bool,
     /// It writes or reads an empty key as null, or the other way round.
     pub empty_keys: bool,
     /// It has no consumer groups.
@@ -65,6 +67,7 @@ impl Limits {
         offsets: false,
         idempotence: false,
         null_headers: false,
+        header_lists: false,
         empty_keys: false,
         groups: false,
         tls: false,

@@ -5,7 +5,7 @@ use super::{Client, Limits, Toolchain};
 /// Every client with a program of the matrix.
 pub static CLIENTS: [Client; 11] = [
     Client::new("rdkafka", Toolchain::Rust, Limits::NONE),
-    Client::new("rskafka", Toolchain::Rust, Limits { idempotence: true, groups: true, ..Limits::NONE }),
+    Client::new("rskafka", Toolchain::Rust, RSKAFKA),
     Client::new("confluent-kafka", Toolchain::Python, Limits::NONE),
     Client::new("kafka-python", Toolchain::Python, Limits::NONE),
     Client::new("aiokafka", Toolchain::Python, Limits::NONE),
@@ -16,3 +16,13 @@ pub static CLIENTS: [Client; 11] = [
     Client::new("sarama", Toolchain::Go, Limits::NONE),
     Client::new("kafka-go", Toolchain::Go, Limits { idempotence: true, ..Limits::NONE }),
 ];
+
+const RSKAFKA: Limits = Limits {
+    idempotence: true,
+    null_headers: true,
+    header_lists: true,
+    groups: true,
+    // It can neither set a topic's configuration nor ask for one.
+    admin: &["nodes", "config", "groups", "group_state", "group_offsets", "group_deleted"],
+    ..Limits::NONE
+};
