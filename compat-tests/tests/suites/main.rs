@@ -2,3 +2,4 @@
 //! of everything else why it does not.
 
 mod librdkafka;
+mod rust_clients;
