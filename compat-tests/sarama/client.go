@@ -17,6 +17,7 @@ func configure(t task) (*sarama.Config, error) {
 		sarama.DebugLogger = sarama.Logger
 	}
 	config := sarama.NewConfig()
+	config.ClientID = "waybill-compat" // The client complains of its default.
 	// The newest versions of requests that the client may send; what the broker knows bounds them further. The default
 	// is 2.8.
 	config.Version = sarama.MaxVersion
