@@ -38,10 +38,13 @@ fn story(mode: Mode, list: &str) {
     let expected = by_number(&by_test);
     let form = Form::asked_for();
     let suite = Suite::built();
+    // No test of the short form asks for Kafka's tools.
+    let kafka = (form == Form::Full).then(|| suite.kafka().unwrap_or_else(|error| panic!("Kafka's tools: {error}")));
+    let runner = |network: &Network<'_>| Runner::new(&suite, mode, network.kafka("acme"), kafka.as_deref(), &by_test);
     let mut verdicts = {
         let data = Data::new();
         let network = start(&data);
-        run_all(&Runner::new(&suite, mode, network.kafka("acme"), &by_test), expected.to_run(form))
+        run_all(&runner(&network), expected.to_run(form))
     };
     // These tests hold clocks against each other, on a machine with two busy processors: what did not pass has one more
     // try, alone, on a network of its own.
@@ -53,7 +56,7 @@ fn story(mode: Mode, list: &str) {
     for number in again {
         let data = Data::new();
         let network = start(&data);
-        let verdict = Runner::new(&suite, mode, network.kafka("acme"), &by_test).run(&number);
+        let verdict = runner(&network).run(&number);
         println!("{number} once more: {verdict}");
         verdicts.insert(number, verdict);
     }

@@ -74,6 +74,7 @@ pub struct Runner<'suite> {
     broker: String,
     logs: PathBuf,
     configuration: PathBuf,
+    kafka: Option<PathBuf>,
     /// Every test of the list, by its number.
     tests: BTreeMap<String, BTreeSet<String>>,
 }
@@ -93,8 +94,8 @@ pub fn tail(file: &Path) -> String {
 }
 
 impl<'suite> Runner<'suite> {
-    /// Against the broker at this address.
-    pub fn new(suite: &'suite Suite, mode: Mode, broker: &str, list: &Expectations) -> Self {
+    /// Against the broker at this address, with Kafka's own tools if there are any.
+    pub fn new(suite: &'suite Suite, mode: Mode, broker: &str, kafka: Option<&Path>, list: &Expectations) -> Self {
         let logs = suite.logs().join(mode.suite_name());
         fs::create_dir_all(&logs).expect("a folder in target/");
         let configuration = logs.join("test.conf");
@@ -104,7 +105,7 @@ impl<'suite> Runner<'suite> {
         for (test, _) in list.iter() {
             tests.entry(number_of(test).to_owned()).or_default().insert(test.to_owned());
         }
-        Self { suite, mode, broker: broker.to_owned(), logs, configuration, tests }
+        Self { suite, mode, broker: broker.to_owned(), logs, configuration, kafka: kafka.map(Path::to_owned), tests }
     }
 
     /// Runs one number to its end or to the limit.
@@ -139,6 +140,7 @@ impl<'suite> Runner<'suite> {
             .env("TESTS", number)
             .env("TEST_REPORT", report)
             .env("BROKERS", &self.broker)
+            .envs(self.kafka.iter().map(|kafka| ("KAFKA_PATH", kafka)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a second handle"))
             .stderr(output)
