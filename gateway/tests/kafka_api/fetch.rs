@@ -92,6 +92,24 @@ fn limits_cut_between_batches_and_never_the_first_one() {
 }
 
 #[test]
+fn the_first_partition_that_has_something_gives_a_whole_batch_whatever_the_limits() {
+    let name = "fetch-first";
+    let mut client = acme_with(creatable(name).with_num_partitions(3));
+    let large = batch(&[&"x".repeat(10_000)]);
+    for partition in [1, 2] {
+        let produced = client.ask(9, &produce_request(name, partition, large.clone()));
+        assert_eq!(produced.responses[0].partition_responses[0].error_code, 0);
+    }
+    for (partition_max, max) in [(1, 1), (0, 0), (1, 1 << 20), (1 << 20, 1)] {
+        let partitions = (0..3).map(|index| fetch_partition(index, 0).with_partition_max_bytes(partition_max));
+        let answer = client.ask(12, &fetch_request(name, partitions.collect()).with_max_bytes(max));
+        let records = answer.responses[0].partitions.iter().map(|part| part.records.clone().unwrap_or_default());
+        let expected = [Bytes::new(), at_offset(0, &large), Bytes::new()];
+        assert_eq!(records.collect::<Vec<_>>(), expected, "{partition_max} {max}");
+    }
+}
+
+#[test]
 fn an_offset_that_does_not_exist_is_out_of_range_once_the_node_has_caught_up() {
     let name = "fetch-range";
     let mut client = acme_with_topic(name);

@@ -8,12 +8,15 @@ use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseTopics;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteTopicsRequest, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::time::Duration;
 
 /// A member of a group, as its client knows itself.
 pub struct Member {
@@ -57,7 +60,8 @@ impl Member {
         first.member_id
     }
 
-    fn joined(name: &str, instance: Option<&str>, response: &JoinGroupResponse) -> Self {
+    /// What a JoinGroup that succeeded makes of its client.
+    pub fn joined(name: &str, instance: Option<&str>, response: &JoinGroupResponse) -> Self {
         assert_eq!(response.error_code, 0);
         Member {
             group: name.to_string(),
@@ -89,7 +93,7 @@ impl Member {
         (synced.error_code, String::from_utf8(synced.assignment.to_vec()).expect("text"))
     }
 
-    fn heartbeat(&self, client: &mut Client) -> i16 {
+    pub fn heartbeat(&self, client: &mut Client) -> i16 {
         let request = HeartbeatRequest::default()
             .with_group_id(group(&self.group))
             .with_generation_id(self.generation)
@@ -114,6 +118,32 @@ impl Member {
     }
 }
 
+/// Commits with a note.
+pub fn commit_noted(client: &mut Client, member: &Member, name: &str, offset: i64, note: &str) -> i16 {
+    let partition =
+        OffsetCommitRequestPartition::default().with_committed_offset(offset).with_committed_metadata(Some(text(note)));
+    let topic = OffsetCommitRequestTopic::default().with_name(topic(name)).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group(&member.group))
+        .with_generation_id_or_member_epoch(member.generation)
+        .with_member_id(member.id.clone())
+        .with_topics(vec![topic]);
+    client.ask(8, &request).topics[0].partitions[0].error_code
+}
+
+/// All that a group has committed, with the notes.
+pub fn committed_noted(client: &mut Client, name: &str) -> Vec<(String, i64, String)> {
+    let wanted = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
+    let response = client.ask(8, &OffsetFetchRequest::default().with_groups(vec![wanted]));
+    let topics = response.groups[0].topics.iter();
+    let entry = |topic: &OffsetFetchResponseTopics| {
+        let partition = &topic.partitions[0];
+        let note = partition.metadata.as_ref().expect("a note").to_string();
+        (topic.name.to_string(), partition.committed_offset, note)
+    };
+    topics.map(entry).collect()
+}
+
 fn commit(client: &mut Client, group_name: &str, generation: i32, member_id: StrBytes, name: &str, offset: i64) -> i16 {
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
     let topic = OffsetCommitRequestTopic::default().with_name(topic(name)).with_partitions(vec![partition]);
@@ -127,10 +157,7 @@ fn commit(client: &mut Client, group_name: &str, generation: i32, member_id: Str
 
 /// All that a group has committed, by topic.
 fn committed(client: &mut Client, name: &str) -> Vec<(String, i64)> {
-    let wanted = OffsetFetchRequestGroup::default().with_group_id(group(name)).with_topics(None);
-    let response = client.ask(8, &OffsetFetchRequest::default().with_groups(vec![wanted]));
-    let topics = response.groups[0].topics.iter();
-    topics.map(|topic| (topic.name.to_string(), topic.partitions[0].committed_offset)).collect()
+    committed_noted(client, name).into_iter().map(|(topic, offset, _)| (topic, offset)).collect()
 }
 
 #[test]
@@ -308,4 +335,123 @@ fn offsets_go_with_their_topic_at_every_organisation() {
         });
         assert_eq!(committed(client, name), [(kept.to_string(), 0)]);
     }
+}
+
+#[test]
+fn metadata_and_assignments_are_opaque_and_groups_need_not_be_consumers() {
+    let name = "groups-connect";
+    let mut client = Client::connect(acme());
+    let opaque: Bytes = (0..=255).cycle().take(5_000).collect();
+    let backwards: Bytes = opaque.iter().rev().copied().collect();
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("sessioned")).with_metadata(opaque.clone());
+    let request = join_request(name, 9).with_protocol_type(text("connect")).with_protocols(vec![protocol]);
+    let id = client.ask(9, &request).member_id;
+    let joined = client.ask(9, &request.with_member_id(id.clone()));
+    assert_eq!((joined.error_code, joined.protocol_type.as_deref()), (0, Some("connect")));
+    assert_eq!(joined.members[0].metadata, opaque);
+    let assignment =
+        SyncGroupRequestAssignment::default().with_member_id(id.clone()).with_assignment(backwards.clone());
+    let sync = SyncGroupRequest::default()
+        .with_group_id(group(name))
+        .with_generation_id(joined.generation_id)
+        .with_member_id(id)
+        .with_protocol_type(Some(text("connect")))
+        .with_protocol_name(Some(text("sessioned")))
+        .with_assignments(vec![assignment]);
+    let synced = client.ask(5, &sync);
+    assert_eq!((synced.error_code, &synced.assignment), (0, &backwards));
+    let described = client.ask(5, &DescribeGroupsRequest::default().with_groups(vec![group(name)])).groups[0].clone();
+    assert_eq!((described.protocol_type.as_str(), described.protocol_data.as_str()), ("connect", "sessioned"));
+    let shown = &described.members[0];
+    assert_eq!((&shown.member_metadata, &shown.member_assignment), (&opaque, &backwards));
+}
+
+/// What the threads of the next test are to do, and what they have.
+#[derive(Default)]
+struct Stage {
+    /// Members with a higher number leave.
+    members: AtomicU8,
+    /// Each one's generation while it is settled, else 0.
+    generations: [AtomicI32; 5],
+}
+
+impl Stage {
+    /// Waits until so many members, and nobody else, are in one generation after `before`; which it is.
+    fn settle(&self, members: usize, before: i32) -> i32 {
+        self.members.store(members as u8, Ordering::SeqCst);
+        let generation = |index: usize| self.generations[index].load(Ordering::SeqCst);
+        eventually(&format!("{members} members settle"), || {
+            let all = generation(0);
+            all > before && (0..5).all(|index| generation(index) == if index < members { all } else { 0 })
+        });
+        generation(0)
+    }
+
+    /// A member as clients have them: joins, shares out if it leads, syncs, heartbeats, and joins again when told to.
+    fn play(&self, name: &str, index: usize) {
+        let mut client = Client::connect(acme());
+        let request = join_request(name, 9).with_session_timeout_ms(6_000);
+        let mut id = text("");
+        'join: while index < usize::from(self.members.load(Ordering::SeqCst)) {
+            self.generations[index].store(0, Ordering::SeqCst);
+            let joined = client.ask(9, &request.clone().with_member_id(id.clone()));
+            match joined.error_code {
+                0 => {}
+                code::MEMBER_ID_REQUIRED => {
+                    id = joined.member_id;
+                    continue;
+                }
+                code::UNKNOWN_MEMBER_ID => {
+                    id = text("");
+                    continue;
+                }
+                other => panic!("join: {other}"),
+            }
+            let mut member = Member::joined(name, None, &joined);
+            let shares: Vec<_> =
+                joined.members.iter().map(|other| (other.member_id.clone(), other.member_id.as_str())).collect();
+            match member.sync(&mut client, &shares) {
+                (0, share) => assert_eq!(share, id.as_str(), "generation {}: somebody else's share", member.generation),
+                (code::REBALANCE_IN_PROGRESS | code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID, _) => continue,
+                (other, _) => panic!("sync: {other}"),
+            }
+            self.generations[index].store(member.generation, Ordering::SeqCst);
+            while index < usize::from(self.members.load(Ordering::SeqCst)) {
+                match member.heartbeat(&mut client) {
+                    0 => std::thread::sleep(Duration::from_millis(10)),
+                    code::REBALANCE_IN_PROGRESS | code::ILLEGAL_GENERATION | code::UNKNOWN_MEMBER_ID => continue 'join,
+                    other => panic!("heartbeat: {other}"),
+                }
+            }
+            // Every other one says goodbye; the rest are just gone.
+            if index % 2 == 1 {
+                member.leave(&mut client);
+            }
+        }
+        self.generations[index].store(0, Ordering::SeqCst);
+    }
+}
+
+/// Sends everybody home, also when the test fails.
+struct Curtain<'a>(&'a Stage);
+
+impl Drop for Curtain<'_> {
+    fn drop(&mut self) {
+        self.0.members.store(0, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn members_that_come_and_go_at_once_settle_on_one_generation() {
+    let name = "groups-crowd";
+    let stage = &Stage::default();
+    stage.members.store(5, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let _curtain = Curtain(stage);
+        for index in 0..5 {
+            scope.spawn(move || stage.play(name, index));
+        }
+        let all = stage.settle(5, 0);
+        stage.settle(2, all);
+    });
 }

@@ -5,7 +5,8 @@ use crate::requests::*;
 use bytes::Bytes;
 use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
 
-fn producer_id(client: &mut Client) -> i64 {
+/// A fresh id.
+pub fn producer_id(client: &mut Client) -> i64 {
     let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000).with_transactional_id(None);
     let response = client.ask(4, &request);
     assert_eq!((response.error_code, response.producer_epoch), (0, 0));
@@ -13,7 +14,7 @@ fn producer_id(client: &mut Client) -> i64 {
 }
 
 /// A batch of as many records, the first with this sequence number.
-fn numbered(id: i64, epoch: i16, sequence: i32, records: usize) -> Bytes {
+pub fn numbered(id: i64, epoch: i16, sequence: i32, records: usize) -> Bytes {
     let values = vec!["value"; records];
     batch_from(1_000, &values).producer(id, epoch, sequence).build()
 }

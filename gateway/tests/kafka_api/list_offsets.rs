@@ -76,20 +76,43 @@ fn an_empty_partition_has_ends_and_no_times() {
 }
 
 #[test]
-fn append_time_counts_where_the_topic_says_so() {
+fn append_time_counts_where_the_topic_says_so_at_both_organisations() {
     let name = "offsets-append-time";
-    let mut client = acme_with(creatable(name).with_configs(vec![config("message.timestamp.type", "LogAppendTime")]));
-    let produced = produce(&mut client, name, builder(0).build());
-    assert_eq!((produced.error_code, produced.base_offset), (0, 0));
-    let time = produced.log_append_time_ms;
-    assert!(time > 1_500_000_000_000, "{time} is no time of today");
-    let records = records_from(&mut client, name, 0);
-    let batches: Vec<_> = waybill_gateway::batch::split(records).collect();
-    let [Ok(batch)] = &batches[..] else { panic!("one batch") };
-    assert!(batch.header().is_log_append_time());
-    assert_eq!((batch.facts().max_timestamp_ms, batch.check_crc()), (time, Ok(())));
-    for (timestamp, expected) in [(0, (0, time)), (time, (0, time)), (time + 1, (-1, -1)), (-3, (0, time))] {
-        let found = listed(&mut client, 8, &list_offsets_request(name, 0, timestamp));
-        assert_eq!((found.offset, found.timestamp), expected, "{timestamp}");
-    }
+    let mut owner = acme_with(creatable(name).with_configs(vec![config("message.timestamp.type", "LogAppendTime")]));
+    let mut reader = Client::connect(globex());
+    wait_until_known(&mut reader, name);
+    let mut append = |records| {
+        let produced = produce(&mut owner, name, records);
+        assert_eq!(produced.error_code, 0, "{:?}", produced.error_message);
+        assert!(produced.log_append_time_ms > 1_500_000_000_000, "{} is no time of today", produced.log_append_time_ms);
+        produced.log_append_time_ms
+    };
+    let first = append(builder(0).build());
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let second = append(builder(0).compress(Codec::Gzip, gzip).build());
+    assert!(second > first);
+    eventually("the reader has it", || listed(&mut reader, 8, &list_offsets_request(name, 0, -1)).offset == 10);
+    let whole = fetch_request(name, vec![fetch_partition(0, 0)]).with_max_wait_ms(30_000).with_min_bytes(1_000);
+    let seen = [&mut owner, &mut reader].map(|client| {
+        let records = fetched(client, 12, &whole).records.expect("records");
+        let batches: Vec<_> = waybill_gateway::batch::split(records.clone()).collect();
+        let [Ok(one), Ok(other)] = &batches[..] else { panic!("two batches") };
+        for (batch, time) in [(one, first), (other, second)] {
+            assert!(batch.header().is_log_append_time());
+            assert_eq!((batch.facts().max_timestamp_ms, batch.check_crc()), (time, Ok(())));
+        }
+        for (timestamp, expected) in [
+            (0, (0, first)),
+            (first, (0, first)),
+            (first + 1, (5, second)),
+            (second, (5, second)),
+            (second + 1, (-1, -1)),
+            (-3, (5, second)),
+        ] {
+            let found = listed(client, 8, &list_offsets_request(name, 0, timestamp));
+            assert_eq!((found.offset, found.timestamp), expected, "{timestamp}");
+        }
+        records
+    });
+    assert_eq!(seen[0], seen[1], "byte for byte");
 }

@@ -14,5 +14,6 @@ mod metadata;
 mod network;
 mod produce;
 mod requests;
+mod restart;
 mod table;
 mod topics;

@@ -1,8 +1,7 @@
 //! What every request gets in every state: the table of Kafka's `GroupMetadataManager` (4.x, classic protocol).
 //!
 //! The group has, where it has members, a leader `a` and a follower `b` in generation 2 (3 while the leader assigns); in
-//! `PreparingRebalance` a
-//! newcomer `n` has just begun the next. "waits" is no answer yet.
+//! `PreparingRebalance` a newcomer `n` has just begun the next. "waits" is no answer yet.
 
 use super::*;
 

@@ -102,6 +102,29 @@ fn a_leader_that_never_assigns_is_dropped() {
 }
 
 #[test]
+fn a_leader_lost_before_it_assigns_lets_its_followers_begin_anew() {
+    let mut story = Story::stable(&["a", "b"]);
+    story.join("a");
+    story.join("b");
+    story.sync("b", "");
+    story.skip();
+    story.wait(10_000);
+    story.join("b");
+    story.sync("b", "b=all");
+    story.persisted(true);
+    story.expect(
+        "10000 ms pass
+             b <- sync rebalance in progress
+         b joins
+             b <- join generation 4 range, leader of [b]
+         b syncs
+             persist generation 4 [b]
+         persisted
+             b <- sync all",
+    );
+}
+
+#[test]
 fn a_follower_that_never_asks_for_its_assignment_is_dropped() {
     let mut story = Story::stable(&["a", "b"]);
     story.join("a");

@@ -12,6 +12,7 @@ mod topics;
 use crate::client::Client;
 use crate::network::{acme, globex, notary};
 pub(crate) use data::zstd;
+use kafka_protocol::messages::ApiVersionsRequest;
 use waybill_gateway::versions::{Api, TABLE};
 
 /// One connection to each kind of organisation.
@@ -36,6 +37,20 @@ fn every_version_of_every_api_is_answered_in_kind() {
         for version in row.min..=row.max {
             exercise(row.api, version, &mut clients, &data);
         }
+    }
+}
+
+/// Clients take a version or an API that is listed at its word, and fall back from what is not.
+#[test]
+fn nothing_is_listed_that_needs_topic_ids_new_groups_or_telemetry() {
+    let listed = Client::connect(acme()).ask(4, &ApiVersionsRequest::default()).api_keys;
+    let max = |key: i16| listed.iter().find(|api| api.api_key == key).map(|api| api.max_version);
+    let (produce, fetch) = (max(0).expect("Produce"), max(1).expect("Fetch"));
+    assert!((7..=12).contains(&produce), "zstd since 7, topic ids since 13: {produce}");
+    assert!((10..=12).contains(&fetch), "zstd since 10, topic ids since 13: {fetch}");
+    assert!(max(8) < Some(9) && max(9) < Some(9), "with 9, clients of KIP-848 name members there");
+    for (key, what) in [(68, "new groups"), (69, "new groups"), (71, "telemetry"), (72, "telemetry"), (75, "paging")] {
+        assert_eq!(max(key), None, "{what}");
     }
 }
 
