@@ -16,6 +16,18 @@ ci:
 test:
     cargo test --workspace
 
+# Everything, whole: every client and all of every suite, and docs/compatibility-results.md from what came of it. An hour or more.
+full:
+    #!/usr/bin/env bash
+    set -u
+    WAYBILL_COMPAT=all WAYBILL_COMPAT_FULL=1 cargo test --workspace --no-fail-fast
+    tested=$?
+    cargo run -p waybill-compat-tests --bin compatibility-results && exit $tested
+
+# One client of the matrix: `just client franz-go`.
+client name:
+    cargo test -p waybill-compat-tests --test matrix -- {{name}}::
+
 # The tests of one crate whose names contain a word: `just one waybill-ledger journal`.
 one crate *words:
     cargo test -p {{crate}} {{words}}

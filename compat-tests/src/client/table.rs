@@ -7,9 +7,10 @@ pub static CLIENTS: [Client; 11] = [
     Client::new("rdkafka", Toolchain::Rust, Limits::NONE),
     Client::new("rskafka", Toolchain::Rust, RSKAFKA),
     Client::new("confluent-kafka", Toolchain::Python, Limits::NONE),
-    Client::new("kafka-python", Toolchain::Python, Limits::NONE),
-    Client::new("aiokafka", Toolchain::Python, Limits::NONE),
-    Client::new("kafkajs", Toolchain::Node, Limits::NONE),
+    Client::new("kafka-python", Toolchain::Python, Limits { null_headers: true, ..Limits::NONE }),
+    Client::new("aiokafka", Toolchain::Python, Limits { admin: &["group_deleted"], ..Limits::NONE }),
+    // Its admin client says of an existing topic only that nothing was created.
+    Client::new("kafkajs", Toolchain::Node, Limits { null_headers: true, admin: &["created_again"], ..Limits::NONE }),
     Client::java("java-4", "4.3.1", Limits::NONE),
     Client::java("java-3.9", "3.9.1", Limits::NONE),
     Client::new("franz-go", Toolchain::Go, Limits::NONE),
