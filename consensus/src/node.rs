@@ -198,6 +198,13 @@ impl Node {
         groups.organisation.write(command, timeout).await
     }
 
+    /// Waits until the organisation's ledger here has all that was written to it before this call. After a start it may
+    /// not: how far it was committed need not have reached the disk, and is known again when its group has a leader.
+    pub async fn organisation_barrier(&self, timeout: Duration) -> Result<(), raft::BarrierError> {
+        let groups = self.shared.groups.get().ok_or(raft::BarrierError::Stopped)?;
+        groups.organisation.barrier(timeout).await
+    }
+
     /// Who orders the global ledger now, as far as this node knows.
     pub fn global_leader(&self) -> Option<u64> {
         self.shared.groups.get().and_then(|groups| groups.global.leader())

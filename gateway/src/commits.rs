@@ -60,7 +60,10 @@ impl Commits {
 
     /// Puts what gathers on the ledgers until the node stops.
     pub async fn drive(self: Arc<Self>, node: Node, mut stop: watch::Receiver<bool>) {
-        self.remember_unledgered(&node);
+        tokio::select! {
+            () = all_stored(&node) => self.remember_unledgered(&node),
+            () = stopped(&mut stop) => return,
+        }
         loop {
             tokio::select! {
                 () = self.some.notified() => {}
@@ -102,6 +105,16 @@ impl Commits {
                 }
             }
         }
+    }
+}
+
+/// Until all that the organisation's ledger held when the node stopped is here again.
+async fn all_stored(node: &Node) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_secs(1);
+    while let Err(error) = node.organisation_barrier(PATIENCE).await {
+        tracing::debug!(%error, "the organisation's ledger is not here yet");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

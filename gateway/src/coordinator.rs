@@ -18,7 +18,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use waybill_consensus::Clock;
 use waybill_consensus::node::Node;
 use waybill_ledger::organisation::{Answer, Command, GROUP_NAME_BYTES_MAX, SaveGroup};
@@ -30,6 +30,8 @@ const QUEUE_MAX: usize = 4096;
 const GROUPS_MAX: usize = 100_000;
 /// How long a write to the organisation's ledger may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request waits, after a start, for what groups have stored; then the client is told to ask again.
+const LOADING_PATIENCE: Duration = Duration::from_secs(2);
 /// Kafka's name for the state of a group without members.
 const EMPTY: &str = "Empty";
 /// How long a task without members lingers.
@@ -41,6 +43,7 @@ pub struct Coordinator {
     clock: Clock,
     limits: Limits,
     groups: Arc<Tasks>,
+    loaded: OnceCell<()>,
 }
 
 /// The tasks that run, by their group's name.
@@ -101,7 +104,18 @@ pub const NO_TOKEN: Token = Token(0);
 impl Coordinator {
     /// The coordinator of a node's organisation.
     pub fn new(node: Node, limits: Limits) -> Self {
-        Coordinator { clock: node.clock(), node, limits, groups: Arc::new(DashMap::new()) }
+        Coordinator { clock: node.clock(), node, limits, groups: Arc::new(DashMap::new()), loaded: OnceCell::new() }
+    }
+
+    /// Waits, after a start, until what groups have stored is here. Before that a group of many generations would look
+    /// new, and its positions would be missing.
+    pub async fn loaded(&self) -> Result<(), Refusal> {
+        let barrier = || self.node.organisation_barrier(LOADING_PATIENCE);
+        let loaded = self.loaded.get_or_try_init(barrier).await;
+        loaded.map(|()| ()).map_err(|error| {
+            tracing::warn!(%error, "what groups have stored is not here yet");
+            Refusal::CoordinatorLoading
+        })
     }
 
     /// JoinGroup: the answer may wait for the other members.
@@ -137,7 +151,8 @@ impl Coordinator {
     }
 
     /// Every group: those with members, those that were saved, and those that have only committed offsets.
-    pub async fn list(&self) -> Vec<Listed> {
+    pub async fn list(&self) -> Result<Vec<Listed>, Refusal> {
+        self.loaded().await?;
         let running = self.groups.iter().map(|entry| entry.key().clone());
         let names: BTreeSet<String> = self.node.organisation().groups().into_iter().chain(running).collect();
         let mut listed = Vec::with_capacity(names.len());
@@ -151,7 +166,7 @@ impl Coordinator {
             };
             listed.extend(group.map(|(state, protocol_type)| Listed { name, state, protocol_type }));
         }
-        listed
+        Ok(listed)
     }
 
     /// The protocol type of a group without members and without a task: it need not be woken to be listed. One that was
@@ -176,6 +191,7 @@ impl Coordinator {
     }
 
     async fn ask<T>(&self, group: &str, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        self.loaded().await?;
         let (answer, answered) = oneshot::channel();
         let mut request = request(answer);
         loop {

@@ -157,6 +157,8 @@ async fn heartbeat(broker: &Broker, request: HeartbeatRequest) -> HeartbeatRespo
     let code = match broker.groups.heartbeat(&request.group_id, heartbeat).await {
         Ok(Ok(())) => 0,
         Ok(Err(error)) => code(error),
+        // As in Kafka: nobody's session ends while groups are being loaded.
+        Err(Refusal::CoordinatorLoading) => 0,
         Err(refusal) => refusal.code(),
     };
     HeartbeatResponse::default().with_error_code(code)

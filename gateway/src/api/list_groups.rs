@@ -16,7 +16,10 @@ pub async fn handle(broker: &Broker, request: &ListGroupsRequest) -> ListGroupsR
     if !passes(&request.types_filter, CLASSIC) {
         return ListGroupsResponse::default();
     }
-    let groups = broker.groups.list().await;
+    let groups = match broker.groups.list().await {
+        Ok(groups) => groups,
+        Err(refusal) => return ListGroupsResponse::default().with_error_code(refusal.code()),
+    };
     let listed = groups.into_iter().filter(|group| passes(&request.states_filter, group.state)).map(|group| {
         ListedGroup::default()
             .with_group_id(GroupId(group.name.into()))

@@ -1,5 +1,6 @@
 //! The Kafka APIs: one file each, named after the API. Each says which versions it serves and what is particular to them.
 
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
@@ -96,13 +97,14 @@ async fn handle(
         Request::ApiVersions(request) => context.answer(api, &versions::handle(&request)),
         Request::Metadata(request) => context.answer(api, &metadata::handle(&broker, &context, request).await),
         Request::CreateTopics(request) => context.answer(api, &create_topics::handle(&broker, request).await),
+        Request::CreatePartitions(request) => context.answer(api, &create_partitions::handle(&broker, request).await),
         Request::DeleteTopics(request) => context.answer(api, &delete_topics::handle(&broker, request).await),
         Request::Fetch(request) => return fetch::handle(&broker, &context, request, stop).await,
         Request::ListOffsets(request) => context.answer(api, &list_offsets::handle(&broker, &context, request).await),
         Request::FindCoordinator(request) => context.answer(api, &find_coordinator::handle(&broker, &context, request)),
         Request::InitProducerId(request) => context.answer(api, &init_producer_id::handle(&broker, request).await),
         Request::OffsetCommit(request) => context.answer(api, &offsets::commit(&broker, &context, request).await),
-        Request::OffsetFetch(request) => context.answer(api, &offsets::fetch(&broker, &context, request)),
+        Request::OffsetFetch(request) => context.answer(api, &offsets::fetch(&broker, &context, request).await),
         Request::OffsetForLeaderEpoch(request) => {
             context.answer(api, &offset_for_leader_epoch::handle(&broker, request))
         }

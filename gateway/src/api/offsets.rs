@@ -142,7 +142,40 @@ struct Position {
 }
 
 /// Reads a group's positions. What was never committed is offset -1 without an error, also for an unknown group.
-pub fn fetch(broker: &Broker, context: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+///
+/// After a start that would be a lie until all is here, and consumers would begin anew: they are told to ask again.
+pub async fn fetch(broker: &Broker, context: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    match broker.groups.loaded().await {
+        Ok(()) => stored(broker, context, request),
+        Err(refusal) => not_loaded(context.version, request, refusal.code()),
+    }
+}
+
+/// The error stands where the version has room for it: with each partition, with the whole, with each group.
+fn not_loaded(version: i16, request: OffsetFetchRequest, code: i16) -> OffsetFetchResponse {
+    let response = OffsetFetchResponse::default();
+    if version >= 8 {
+        let groups = request.groups.into_iter();
+        let groups =
+            groups.map(|group| OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_error_code(code));
+        return response.with_groups(groups.collect());
+    }
+    if version >= 2 {
+        return response.with_error_code(code);
+    }
+    let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
+        let partitions = topic.partition_indexes.into_iter().map(|index| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_committed_offset(-1)
+                .with_error_code(code)
+        });
+        OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    response.with_topics(topics.collect())
+}
+
+fn stored(broker: &Broker, context: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if context.version < 8 {
         let wanted = request
             .topics
@@ -216,4 +249,34 @@ fn positions(
         }
     }
     topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic};
+    use kafka_protocol::protocol::Encodable;
+
+    #[test]
+    fn an_answer_before_groups_are_loaded_is_an_error_in_every_version_and_never_no_offset() {
+        let code = Refusal::CoordinatorLoading.code();
+        let topic = OffsetFetchRequestTopic::default().with_partition_indexes(vec![0, 1]);
+        for version in 1..=8 {
+            let request = if version < 8 {
+                OffsetFetchRequest::default().with_topics(Some(vec![topic.clone()]))
+            } else {
+                OffsetFetchRequest::default().with_groups(vec![OffsetFetchRequestGroup::default()])
+            };
+            let response = not_loaded(version, request, code);
+            let of_partitions = response.topics.iter().flat_map(|topic| topic.partitions.iter());
+            let codes: Vec<i16> = match version {
+                1 => of_partitions.map(|partition| partition.error_code).collect(),
+                2..8 => vec![response.error_code],
+                _ => response.groups.iter().map(|group| group.error_code).collect(),
+            };
+            assert!(!codes.is_empty() && codes.iter().all(|found| *found == code), "version {version}: {codes:?}");
+            response.encode(&mut BytesMut::new(), version).expect("it can be said in this version");
+        }
+    }
 }

@@ -10,6 +10,15 @@ use tokio::runtime::Runtime;
 use waybill_gateway::dev::{Dev, Options};
 use waybill_gateway::telemetry;
 
+/// How the nodes come to their end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// They write down what they know.
+    Told,
+    /// Their tasks stop where they are.
+    Killed,
+}
+
 /// A network of its own, for this test stops it.
 struct Network {
     runtime: Runtime,
@@ -22,15 +31,25 @@ impl Network {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // A remnant of an earlier run, if there is one.
         let _ = std::fs::remove_dir_all(&dir);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let dev = runtime.block_on(start(&dir));
-        Network { runtime, dir, dev }
+        Self::start_in(dir)
     }
 
-    fn restart(self) -> Self {
+    /// As a process that ends: with its runtime go the tasks that still hold the node's files.
+    fn restart(self, end: End) -> Self {
         let Network { runtime, dir, dev } = self;
-        runtime.block_on(dev.shutdown());
-        let dev = runtime.block_on(start(&dir));
+        match end {
+            End::Told => runtime.block_on(dev.shutdown()),
+            End::Killed => drop(dev),
+        }
+        drop(runtime);
+        Self::start_in(dir)
+    }
+
+    fn start_in(dir: PathBuf) -> Self {
+        let options =
+            Options { port: 0, data_dir: dir.clone(), without: Vec::new(), only: Vec::new(), default_partitions: 1 };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let dev = runtime.block_on(Dev::start(options, telemetry::metrics())).expect("the network starts");
         Network { runtime, dir, dev }
     }
 
@@ -44,12 +63,6 @@ impl Network {
     }
 }
 
-async fn start(dir: &Path) -> Dev {
-    let options =
-        Options { port: 0, data_dir: dir.to_owned(), without: Vec::new(), only: Vec::new(), default_partitions: 1 };
-    Dev::start(options, telemetry::metrics()).await.expect("the network starts")
-}
-
 /// Cluster, node, topic and leader epoch, as clients are told.
 fn names(client: &mut Client, name: &str) -> (Option<String>, i32, uuid::Uuid, i32) {
     wait_until_known(client, name);
@@ -60,9 +73,18 @@ fn names(client: &mut Client, name: &str) -> (Option<String>, i32, uuid::Uuid, i
 }
 
 #[test]
-fn a_restart_changes_no_name_forgets_no_sequence_no_generation_and_no_position() {
+fn a_restart_changes_no_name_and_forgets_no_sequence_no_generation_and_no_position() {
+    remembers_all("kafka-api-restart", End::Told);
+}
+
+#[test]
+fn nodes_that_are_killed_forget_nothing_that_they_have_answered() {
+    remembers_all("kafka-api-killed", End::Killed);
+}
+
+fn remembers_all(dir: &str, end: End) {
     let (topic, dynamic, fixed) = ("restart-topic", "restart-dynamic", "restart-static");
-    let network = Network::start("kafka-api-restart");
+    let network = Network::start(dir);
     let mut client = Client::connect(network.acme());
     assert_eq!(create(&mut client, creatable(topic)).error_code, 0);
     let names_before = names(&mut client, topic);
@@ -77,7 +99,7 @@ fn a_restart_changes_no_name_forgets_no_sequence_no_generation_and_no_position()
     let mut before = Member::joined(fixed, Some("desk-1"), &client.ask(9, &desk));
     assert_eq!(before.sync(&mut client, &[(before.id.clone(), "the desk's share")]).0, 0);
 
-    let network = network.restart();
+    let network = network.restart(end);
     let mut client = Client::connect(network.acme());
     assert_eq!(names(&mut client, topic), names_before);
     eventually("the node has executed all of it again", || {
