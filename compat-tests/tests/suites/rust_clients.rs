@@ -4,8 +4,9 @@
 //! as far as today's compiler accepts it. Each test runs in a process of its own, so that one that hangs or dies is one
 //! test and no more; it has passed if that process says that one test was run and passed.
 //!
-//! Many of these tests return at once, and pass, where the environment has nothing for them. Those are not run: their line
-//! in the list begins with `fail skipped:`.
+//! Some of these tests return at once, and pass, where the environment has nothing for them. Those are not run: what is said
+//! of them in the list begins with `skipped:`. Those that need Java are named as not run where there is none, or fail if all
+//! clients are demanded.
 
 mod build;
 
@@ -15,11 +16,12 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use waybill_compat_tests::client::{Toolchain, all_demanded};
 use waybill_compat_tests::command;
-use waybill_compat_tests::network::{Data, Network};
+use waybill_compat_tests::network::Data;
 use waybill_compat_tests::suite::{Expectation, Expectations, Form, Results};
 
-use build::{Suite, Test};
+use build::{Package, Suite, Test};
 
 /// How many tests run at a time: most wait most of the time.
 const AT_A_TIME: usize = 3;
@@ -29,64 +31,102 @@ const TEST_LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn rust_rdkafkas_own_tests_pass_as_listed() {
-    let package = build::Package { name: "rdkafka", lock: None };
-    let environment = |broker: &str| vec![("KAFKA_HOST", broker.to_owned())];
-    // Their broker creates topics with three partitions.
-    story(&package, include_str!("rust_clients/rdkafka.txt"), &["--num-partitions", "3"], environment);
+    let plan = Plan {
+        package: Package { name: "rdkafka", lock: None },
+        list: include_str!("rust_clients/rdkafka.txt"),
+        // Their broker creates topics with three partitions.
+        options: &["--num-partitions", "3"],
+        environment: |broker| vec![("KAFKA_HOST", broker.to_owned())],
+        needs_java: |_| false,
+    };
+    story(&plan);
 }
 
 #[test]
 fn rskafkas_own_tests_pass_as_listed() {
-    // Its lock file names a version of a dependency (rsasl 2.2.0) that Rust has refused since 1.95; ours has a newer one.
-    let package = build::Package { name: "rskafka", lock: Some(include_str!("rust_clients/rskafka.lock")) };
-    let environment = |broker: &str| {
-        let set = |name, value: &str| (name, value.to_owned());
-        vec![set("TEST_INTEGRATION", "1"), set("TEST_BROKER_IMPL", "kafka"), set("KAFKA_CONNECT", broker)]
+    let plan = Plan {
+        // Its lock file names a version of a dependency (rsasl 2.2.0) that Rust has refused since 1.95; ours has a newer one.
+        package: Package { name: "rskafka", lock: Some(include_str!("rust_clients/rskafka.lock")) },
+        list: include_str!("rust_clients/rskafka.txt"),
+        options: &[],
+        environment: |broker| {
+            let set = |name, value: &str| (name, value.to_owned());
+            // They load Java's client from Maven Central into their own process.
+            vec![
+                set("TEST_INTEGRATION", "1"),
+                set("TEST_BROKER_IMPL", "kafka"),
+                set("KAFKA_CONNECT", broker),
+                set("TEST_JAVA_INTEROPT", "1"),
+            ]
+        },
+        // One that does not is behind the same switch.
+        needs_java: |test| test.contains("_java_") || test.ends_with("_rdkafka_consume_rdkafka_nocompression"),
     };
-    story(&package, include_str!("rust_clients/rskafka.txt"), &[], environment);
+    story(&plan);
+}
+
+/// What one suite is run with.
+struct Plan {
+    package: Package,
+    list: &'static str,
+    /// Of the network.
+    options: &'static [&'static str],
+    /// What the tests are told of the broker.
+    environment: fn(&str) -> Environment,
+    needs_java: fn(&str) -> bool,
 }
 
 type Environment = Vec<(&'static str, String)>;
+type Verdicts = BTreeMap<String, Verdict>;
 
-fn story(package: &build::Package, list: &str, options: &[&str], environment: fn(&str) -> Environment) {
-    let expected = Expectations::parse(list);
-    let suite = Suite::built(package);
+fn story(plan: &Plan) {
+    let expected = Expectations::parse(plan.list);
+    let suite = Suite::built(&plan.package);
     assert_every_test_is_listed(&suite, &expected);
     let form = Form::asked_for();
-    let to_run: Vec<&Test> = expected.to_run(form).iter().map(|name| &suite.tests[name]).collect();
+    let mut to_run: Vec<&Test> = expected.to_run(form).iter().map(|name| &suite.tests[name]).collect();
+    leave_out_java(&mut to_run, plan.needs_java);
     let (skipped, to_run): (Vec<&Test>, Vec<&Test>) =
         to_run.into_iter().partition(|test| is_skipped(expected.of(&test.name)));
+    // All of those unpack the same jars: one at a time.
+    let (with_java, others): (Vec<&Test>, Vec<&Test>) = to_run.iter().partition(|test| (plan.needs_java)(&test.name));
 
-    let start = |data: &Data, run: &dyn Fn(&Runner<'_>)| {
-        let network = data.start_with(options);
-        run(&Runner { suite: &suite, environment: environment(network.kafka("acme")) });
-        finish(network);
-    };
-    let verdicts = Mutex::new(BTreeMap::new());
-    start(&Data::new(), &|runner| runner.run_all(&to_run, &verdicts));
-    let mut verdicts = verdicts.into_inner().expect("no panic under this lock");
+    let mut verdicts = on_a_network(&suite, plan, |runner| {
+        let mut verdicts = runner.run_all(&others, AT_A_TIME);
+        verdicts.extend(runner.run_all(&with_java, 1));
+        verdicts
+    });
     // These tests hold clocks against each other, on a machine that may be busy: what did not pass has one more try, alone.
-    let again: Vec<&Test> = to_run
-        .into_iter()
-        .filter(|test| expected.passes(&test.name) && verdicts[&test.name] != Verdict::Passed)
-        .collect();
-    for test in again {
-        let once_more = Mutex::new(Verdict::Passed);
-        start(&Data::new(), &|runner| *once_more.lock().expect("no panic under this lock") = runner.run(test));
-        verdicts.insert(test.name.clone(), once_more.into_inner().expect("no panic under this lock"));
+    let again = to_run.iter().filter(|test| expected.passes(&test.name) && verdicts[&test.name] != Verdict::Passed);
+    for test in again.copied().collect::<Vec<_>>() {
+        verdicts.extend(on_a_network(&suite, plan, |runner| runner.run_all(&[test], 1)));
     }
-    for test in skipped {
-        verdicts.insert(test.name.clone(), Verdict::NotPassed("skipped".into()));
-    }
+    verdicts.extend(skipped.iter().map(|test| (test.name.clone(), Verdict::NotPassed("skipped".into()))));
     results(&suite, form, verdicts).settle(&expected);
 }
 
-/// The network must have outlived the tests without a panic of its own.
-fn finish(network: Network<'_>) {
+/// Runs tests on a network of their own, which must outlive them without a panic.
+fn on_a_network(suite: &Suite, plan: &Plan, run: impl FnOnce(&Runner<'_>) -> Verdicts) -> Verdicts {
+    let data = Data::new();
+    let network = data.start_with(plan.options);
+    let verdicts = run(&Runner { suite, environment: (plan.environment)(network.kafka("acme")) });
     let log = network.log();
     let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
-    assert!(panics.is_empty(), "a client's tests made the network panic: {panics:#?}");
+    assert!(panics.is_empty(), "the tests of {} made the network panic: {panics:#?}", suite.name);
     network.terminate();
+    verdicts
+}
+
+fn leave_out_java(tests: &mut Vec<&Test>, needs_java: fn(&str) -> bool) {
+    let Some(missing) = Toolchain::Java.missing() else { return };
+    let left_out: Vec<&str> =
+        tests.iter().filter(|test| needs_java(&test.name)).map(|test| test.name.as_str()).collect();
+    assert!(
+        left_out.is_empty() || !all_demanded(),
+        "{missing} on this machine, and WAYBILL_COMPAT=all demands it for {left_out:#?}"
+    );
+    println!("not run, {missing}: {left_out:?}");
+    tests.retain(|test| !needs_java(&test.name));
 }
 
 /// A test that a new version brings must not go unnoticed, nor one that it takes away.
@@ -102,7 +142,7 @@ fn is_skipped(expectation: &Expectation) -> bool {
     matches!(expectation, Expectation::Fail(why) if why.starts_with("skipped:"))
 }
 
-fn results(suite: &Suite, form: Form, verdicts: BTreeMap<String, Verdict>) -> Results {
+fn results(suite: &Suite, form: Form, verdicts: Verdicts) -> Results {
     let (mut passed, mut not_passed) = (BTreeSet::new(), BTreeMap::new());
     for (name, verdict) in verdicts {
         match verdict {
@@ -125,10 +165,11 @@ struct Runner<'suite> {
 }
 
 impl Runner<'_> {
-    fn run_all(&self, tests: &[&Test], verdicts: &Mutex<BTreeMap<String, Verdict>>) {
+    fn run_all(&self, tests: &[&Test], at_a_time: usize) -> Verdicts {
         let waiting = Mutex::new(tests.iter());
+        let verdicts = Mutex::new(Verdicts::new());
         thread::scope(|scope| {
-            for _ in 0..AT_A_TIME {
+            for _ in 0..at_a_time {
                 scope.spawn(|| {
                     loop {
                         let next = waiting.lock().expect("no panic under this lock").next();
@@ -139,6 +180,7 @@ impl Runner<'_> {
                 });
             }
         });
+        verdicts.into_inner().expect("no panic under this lock")
     }
 
     fn run(&self, test: &Test) -> Verdict {
