@@ -169,7 +169,12 @@ impl Puller {
             let node = pool.node.to_string();
             counter!("waybill_connector_pull_failures_total", "kind" => error.kind(), "node" => node).increment(1);
             let left = wanted.len() - progress.done;
-            tracing::warn!(node = %pool.node, ledger = %first.ledger, left, %error, "payloads are not pulled");
+            if matches!(error, PullError::PeerBehind { .. }) {
+                // Its node executes the same block a moment later than ours: nobody has to look at that.
+                tracing::debug!(node = %pool.node, ledger = %first.ledger, left, "its node has not come so far yet");
+            } else {
+                tracing::warn!(node = %pool.node, ledger = %first.ledger, left, %error, "payloads are not pulled");
+            }
             for index in progress.done..wanted.len() {
                 hand_over(index, Err(error.clone()));
             }

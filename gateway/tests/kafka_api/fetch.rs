@@ -175,6 +175,11 @@ fn a_session_that_is_asked_for_is_not_given() {
     let request = fetch_request(name, vec![fetch_partition(0, 0)]);
     let asked = client.ask(12, &request.clone().with_session_epoch(0));
     assert_eq!((asked.error_code, asked.session_id, asked.responses.len()), (0, 0, 1));
+    // The end of a session that never was is a whole fetch too: kafka-go's client asks so.
+    for epoch in [-1, 0] {
+        let ended = client.ask(12, &request.clone().with_session_id(-1).with_session_epoch(epoch));
+        assert_eq!((ended.error_code, ended.session_id, ended.responses.len()), (0, 0, 1));
+    }
     let going_on = client.ask(12, &request.with_session_epoch(1));
     assert_eq!((going_on.error_code, going_on.responses.len()), (code::FETCH_SESSION_ID_NOT_FOUND, 0));
 }

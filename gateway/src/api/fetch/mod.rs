@@ -26,9 +26,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use waybill_consensus::replica::Progress;
 
-/// Stands for "no session" (KIP-227).
-const NO_SESSION: i32 = 0;
-/// Asks for a new session, which we answer without giving one; -1 wants none. What is higher goes on with one.
+/// Asks for a new session (KIP-227), whatever id it names, which we answer without giving one; -1 wants none. What is higher
+/// goes on with one.
 const FIRST_SESSION_EPOCH: i32 = 0;
 /// The first version whose clients are sure to know zstd.
 const ZSTD_SINCE: i16 = 10;
@@ -47,7 +46,7 @@ pub async fn handle(
     request: FetchRequest,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Response, ConnectionError> {
-    if request.session_id != NO_SESSION || request.session_epoch > FIRST_SESSION_EPOCH {
+    if request.session_epoch > FIRST_SESSION_EPOCH {
         return Ok(encode::refused(context, Refusal::FetchSessionUnknown));
     }
     let started = Instant::now();
