@@ -49,8 +49,8 @@ pub struct Limits {
     pub null_headers: bool,
     /// It keeps headers as a map: one of a name, in the order of the names.
     pub header_lists: bool,
-    /// It writes or reads an empty key as null, or the other way round.
-    pub empty_keys: bool,
+    /// It reads an empty key, value or header value as null.
+    pub empties: bool,
     /// It has no consumer groups.
     pub groups: bool,
     /// It has no TLS.
@@ -68,7 +68,7 @@ impl Limits {
         idempotence: false,
         null_headers: false,
         header_lists: false,
-        empty_keys: false,
+        empties: false,
         groups: false,
         tls: false,
         mechanisms: &[],

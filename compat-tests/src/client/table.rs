@@ -15,7 +15,7 @@ pub static CLIENTS: [Client; 11] = [
     Client::java("java-3.9", "3.9.1", Limits::NONE),
     Client::new("franz-go", Toolchain::Go, Limits::NONE),
     Client::new("sarama", Toolchain::Go, Limits::NONE),
-    Client::new("kafka-go", Toolchain::Go, Limits { idempotence: true, ..Limits::NONE }),
+    Client::new("kafka-go", Toolchain::Go, Limits { idempotence: true, empties: true, ..Limits::NONE }),
 ];
 
 const RSKAFKA: Limits = Limits {

@@ -22,8 +22,19 @@ pub fn every_codec_crosses_byte_for_byte(client: &Client, network: &Network<'_>)
         produce(client, network, &topic, codec, idempotent, &records);
         assert_written_with(u8::try_from(number).expect("a few codecs"), network, &topic);
         let read = consume(client, network.kafka("globex"), &topic, records.len());
-        assert_same(&read, &records, &format!("{topic} at the other organisation"));
+        let sent: Vec<Record> = records.iter().map(|record| as_read_by(client, record)).collect();
+        assert_same(&read, &sent, &format!("{topic} at the other organisation"));
     }
+}
+
+/// A record as a client reads it that takes nothing for null.
+fn as_read_by(client: &Client, record: &Record) -> Record {
+    if !client.cannot.empties {
+        return record.clone();
+    }
+    let seen = |bytes: &Option<Vec<u8>>| bytes.clone().filter(|bytes| !bytes.is_empty());
+    let headers = record.headers.iter().map(|(name, value)| (name.clone(), seen(value))).collect();
+    Record { key: seen(&record.key), value: seen(&record.value), headers, ..record.clone() }
 }
 
 /// Tells the client to produce, and checks where it says the records went.
@@ -124,7 +135,7 @@ fn all_kinds(client: &Client) -> Vec<Record> {
         plain(None, Some(b"no key")),
         plain(Some(b"no value"), None),
         plain(Some(b"an empty value"), Some(b"")),
-        plain(if client.cannot.empty_keys { None } else { Some(b"") }, Some(b"an empty key")),
+        plain(Some(b""), Some(b"an empty key")),
         plain(Some(&every_byte), Some(&every_byte)),
         Record { headers, ..plain(Some("schlüssel".as_bytes()), Some(b"headers")) },
         // Long and regular, so that every codec makes it shorter.
