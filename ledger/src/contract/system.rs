@@ -16,7 +16,7 @@ use waybill_types::codec::{Codec, DecodeError, Reader};
 use waybill_types::codec_struct;
 use waybill_types::digest::Hasher;
 use waybill_types::membership::Member;
-use waybill_types::transaction::{Config, CreateTopic, SystemChange};
+use waybill_types::transaction::{AddPartitions, Config, CreateTopic, SystemChange};
 use waybill_types::{
     Body, ClusterId, Digest, Height, Leaf, LedgerId, Membership, NetworkId, NodeId, OrgId, Outcome, Rejection, TopicId,
     Transaction,
@@ -67,6 +67,36 @@ impl Topic {
     pub fn ledgers(&self) -> impl Iterator<Item = LedgerId> + '_ {
         (0..self.partitions.len()).map(|partition| LedgerId::new(self.id, partition as u32))
     }
+
+    fn new(owner: OrgId, create: &CreateTopic, created_ms: u64, created_height: Height) -> Self {
+        Topic {
+            id: create.id,
+            name: create.name.clone(),
+            owner,
+            readers: create.readers.clone(),
+            writers: create.writers.clone(),
+            partitions: create.partitions.clone(),
+            settings: create.settings.clone(),
+            created_ms,
+            created_height,
+        }
+    }
+
+    /// What has to be ordered so that it has these partitions, too.
+    pub fn with_further(&self, placements: impl IntoIterator<Item = Vec<NodeId>>) -> AddPartitions {
+        AddPartitions {
+            topic: CreateTopic {
+                name: self.name.clone(),
+                id: self.id,
+                partitions: self.partitions.iter().cloned().chain(placements).collect(),
+                readers: self.readers.clone(),
+                writers: self.writers.clone(),
+                settings: self.settings.clone(),
+            },
+            created_ms: self.created_ms,
+            created_height: self.created_height,
+        }
+    }
 }
 
 /// What a block of the system ledger has changed.
@@ -74,6 +104,8 @@ impl Topic {
 pub enum SystemEvent {
     /// The topic exists from now on: its replicas start its partitions.
     TopicCreated(Arc<Topic>),
+    /// The topic has further partitions from now on: their replicas start them.
+    PartitionsAdded(Arc<Topic>),
     /// The topic is gone: its replicas stop its partitions.
     TopicDeleted(Arc<Topic>),
 }
@@ -202,6 +234,7 @@ impl SystemState {
         match transaction {
             Transaction::System(SystemChange::CreateTopic(create)) => self.check_create(org, create),
             Transaction::System(SystemChange::DeleteTopic(id)) => self.check_delete(org, *id),
+            Transaction::System(SystemChange::AddPartitions(add)) => self.check_add(org, add),
             // Organisations and nodes are those of the genesis; no online key changes them.
             _ => Err(Rejection::Invalid),
         }
@@ -291,6 +324,27 @@ impl SystemState {
         if self.totals(org).deleted < DELETED_TOPICS_PER_ORGANISATION_MAX { Ok(()) } else { Err(Rejection::Invalid) }
     }
 
+    /// Nothing but the partitions may differ, and those that are there stay: their ledgers have begun.
+    fn check_add(&self, org: &OrgId, add: &AddPartitions) -> Result<(), Rejection> {
+        let Living { topic, bytes, .. } = self.topics.by_id.get(&add.topic.id).ok_or(Rejection::UnknownTopic)?;
+        if topic.owner != *org {
+            return Err(Rejection::NotAuthorised);
+        }
+        let enlarged = Topic::new(org.clone(), &add.topic, add.created_ms, add.created_height);
+        let enlarged_bytes = enlarged.to_bytes().len();
+        let count = enlarged.partitions.len();
+        let Some(further) = enlarged.partitions.strip_prefix(&topic.partitions[..]) else {
+            return Err(Rejection::Invalid);
+        };
+        let valid = !further.is_empty()
+            && count <= PARTITIONS_PER_TOPIC_MAX
+            && further.iter().all(|placement| self.check_placement(placement))
+            && self.totals(org).partitions + further.len() <= PARTITIONS_PER_ORGANISATION_MAX
+            && self.totals(org).bytes - bytes + enlarged_bytes <= TOPIC_BYTES_PER_ORGANISATION_MAX
+            && Topic { partitions: topic.partitions.clone(), ..enlarged } == **topic;
+        if valid { Ok(()) } else { Err(Rejection::Invalid) }
+    }
+
     fn known_and_distinct(&self, orgs: &[OrgId]) -> bool {
         let distinct: BTreeSet<_> = orgs.iter().collect();
         orgs.len() <= ORGANISATIONS_MAX
@@ -321,21 +375,18 @@ impl SystemState {
         let topics = Arc::make_mut(&mut self.topics);
         match change {
             SystemChange::CreateTopic(create) => {
-                let topic = Arc::new(Topic {
-                    id: create.id,
-                    name: create.name.clone(),
-                    owner,
-                    readers: create.readers.clone(),
-                    writers: create.writers.clone(),
-                    partitions: create.partitions.clone(),
-                    settings: create.settings.clone(),
-                    created_ms: call.time_ms,
-                    created_height: call.height,
-                });
+                let topic = Arc::new(Topic::new(owner, create, call.time_ms, call.height));
                 topics.add(topic.clone());
                 Some(SystemEvent::TopicCreated(topic))
             }
             SystemChange::DeleteTopic(id) => topics.delete(*id).map(SystemEvent::TopicDeleted),
+            SystemChange::AddPartitions(add) => {
+                let topic = Arc::new(Topic::new(owner, &add.topic, add.created_ms, add.created_height));
+                // A receipt is verified with this transaction alone, where no topic is yet.
+                topics.remove(topic.id);
+                topics.add(topic.clone());
+                Some(SystemEvent::PartitionsAdded(topic))
+            }
         }
     }
 }
@@ -352,12 +403,17 @@ impl Topics {
     }
 
     fn delete(&mut self, id: TopicId) -> Option<Arc<Topic>> {
+        let topic = self.remove(id)?;
+        self.bury(id, topic.owner.clone());
+        Some(topic)
+    }
+
+    fn remove(&mut self, id: TopicId) -> Option<Arc<Topic>> {
         let Living { topic, bytes, .. } = self.by_id.remove(&id)?;
         let totals = self.totals.entry(topic.owner.clone()).or_default();
         totals.partitions = totals.partitions.saturating_sub(topic.partitions.len());
         totals.bytes = totals.bytes.saturating_sub(bytes);
         self.by_name.remove(&*collision_key(&topic.name));
-        self.bury(id, topic.owner.clone());
         Some(topic)
     }
 

@@ -194,7 +194,7 @@ impl GlobalLedger {
                     continue;
                 }
                 for event in SystemState::replay(&mut replayed, slice::from_ref(leaf)) {
-                    if let SystemEvent::TopicCreated(topic) = event {
+                    if let SystemEvent::TopicCreated(topic) | SystemEvent::PartitionsAdded(topic) = event {
                         let known = KnownTopic { topic: topic.as_ref().clone(), leaf_index };
                         stage.put(&Key::Topic(topic.id), &known);
                         change.topics.push(Arc::new(known));

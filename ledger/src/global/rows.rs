@@ -18,7 +18,7 @@ codec_struct!(LedgerRow { tip, rejected });
 pub struct KnownTopic {
     /// The topic.
     pub topic: Topic,
-    /// The leaf of the system ledger that created it.
+    /// The leaf of the system ledger that created it, or gave it the last of its partitions.
     pub leaf_index: u64,
 }
 codec_struct!(KnownTopic { topic, leaf_index });

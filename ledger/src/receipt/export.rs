@@ -23,7 +23,7 @@ pub trait LedgerSource {
 
 /// The system ledger, as far as receipts need it.
 pub trait SystemSource: LedgerSource {
-    /// The leaf that created the topic that has this name now, or had it last.
+    /// The leaf that created the topic that has this name now, or had it last, or that gave it the last of its partitions.
     fn topic_created(&self, name: &str) -> Result<Option<u64>, SourceError>;
 }
 

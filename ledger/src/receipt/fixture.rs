@@ -217,6 +217,7 @@ impl SystemSource for Chain {
     fn topic_created(&self, name: &str) -> Result<Option<u64>, SourceError> {
         let creates = |leaf: &Leaf| match &leaf.transaction {
             Transaction::System(SystemChange::CreateTopic(create)) => create.name == name,
+            Transaction::System(SystemChange::AddPartitions(add)) => add.topic.name == name,
             _ => false,
         };
         Ok(self.leaves.iter().rposition(|leaf| leaf.outcome == Outcome::Recorded && creates(leaf)).map(|at| at as u64))
@@ -273,6 +274,15 @@ pub(crate) fn create_topic(name: &str, id: TopicId, replicas: &[u32]) -> Transac
         writers: vec![],
         settings: vec![],
     }))
+}
+
+/// One more partition for `orders`, as far as this chain of the system ledger has come.
+pub(crate) fn enlarge_orders(system: &Chain, replicas: &[u32]) -> Transaction {
+    let mut state = None;
+    SystemState::replay(&mut state, &system.leaves);
+    let topic = state.as_ref().and_then(|state| state.topic(ORDERS)).unwrap();
+    let placement = replicas.iter().copied().map(NodeId).collect();
+    Transaction::System(SystemChange::AddPartitions(topic.with_further([placement])))
 }
 
 pub(crate) fn send(node: u32, records: u32) -> Transaction {

@@ -10,7 +10,7 @@
 //! partition <index>
 //! offset <offset>
 //!
-//! created <owner>             the transaction that created the topic, on the system ledger
+//! created <owner>             the transaction that created the topic, on the system ledger, or that gave it more partitions
 //! entry <base64>              the encoded Merkle leaf: time, transaction, outcome, the envelope's header
 //! signature <base64>          the actor's Ed25519 signature over the envelope's header
 //! branch <base64>             from the transaction to the envelope's root; no line where it is alone in it
@@ -82,7 +82,7 @@ pub struct Receipt {
     pub offset: Offset,
     /// Who created the topic and owns it.
     pub owner: OrgId,
-    /// The transaction that created the topic.
+    /// The transaction that created the topic, or the last that gave it more partitions.
     pub created: Proof,
     /// The system ledger's checkpoint over it.
     pub system_note: Note,

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::LazyLock;
 use waybill_types::checkpoint::CertificateError;
 use waybill_types::digest::Hasher;
-use waybill_types::{Codec, LedgerId};
+use waybill_types::{Codec, LedgerId, Outcome};
 
 /// The receipt of offset 5, made once: signing takes its time in a debug build.
 static STANDARD: LazyLock<(Genesis, Receipt)> = LazyLock::new(|| receipt(5));
@@ -45,6 +45,27 @@ fn a_receipt_tells_the_whole_story() {
     );
     assert_eq!(story.events[0].offsets, 5..=5);
     assert_eq!(story.witnesses.organisations, [org("globex"), org("initech"), org("umbrella")]);
+}
+
+#[test]
+fn a_partition_that_came_later_is_proved_by_its_own_transaction() {
+    let (genesis, created) = receipt(5);
+    let (mut system, orders) = story(&genesis);
+    let enlarged = system.execute(START_MS + 5_000, vec![(1, vec![fixture::enlarge_orders(&system, &[2, 3, 4, 1])])]);
+    assert_eq!(enlarged, [Outcome::Recorded]);
+    system.certify(&[0, 1, 2]);
+    let mut later = Chain::partition(&genesis, &system, LedgerId::new(fixture::ORDERS, 2));
+    later.certify(&[0, 1, 2]);
+    later.execute(START_MS + 6_000, vec![(1, vec![send(1, 5)])]);
+    later.certify(&[0, 1, 2]);
+    let receipt = export(&genesis, &system, &later, "orders", 3).unwrap();
+    let story = verify(&receipt.to_text(), &genesis).unwrap();
+    assert_eq!((story.partition, story.offset, story.created_ms), (2, 3, START_MS + 1_000));
+    // What a partition had before is proved as well as ever, and the topic's creation proves no later partition.
+    let before = export(&genesis, &system, &orders, "orders", 5).unwrap();
+    assert_eq!(verify(&before.to_text(), &genesis).unwrap().events.len(), 5);
+    let forged = Receipt { created: created.created, system_note: created.system_note, ..receipt };
+    assert!(matches!(refused(&forged, &genesis), VerifyError::Evidence { .. }), "{}", refused(&forged, &genesis));
 }
 
 #[test]

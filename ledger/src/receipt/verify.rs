@@ -100,13 +100,14 @@ pub fn verify(text: &str, genesis: &Genesis) -> Result<Story, VerifyError> {
     })
 }
 
-/// The system ledger's state after the creation of one topic: who orders its partitions, and their clusters' names,
+/// The system ledger's state after the creation or the enlargement of one topic: who orders its partitions, and their clusters' names,
 /// follow from that and the genesis.
 pub(super) fn state_with_topic(genesis: &Genesis, created: &Leaf) -> Option<(SystemState, Arc<Topic>)> {
     let mut state = Some(SystemState::new(Arc::new(genesis.system_body().config?)));
     let events = SystemState::replay(&mut state, core::slice::from_ref(created));
     match events.into_iter().next()? {
-        SystemEvent::TopicCreated(topic) => Some((state?, topic)),
+        // Either says all of the topic.
+        SystemEvent::TopicCreated(topic) | SystemEvent::PartitionsAdded(topic) => Some((state?, topic)),
         SystemEvent::TopicDeleted(_) => None,
     }
 }

@@ -2,7 +2,7 @@
 //! where it was done is the ledger itself, so neither is repeated here.
 
 use crate::digest::{Commitment, Digest};
-use crate::ids::{LedgerId, NodeId, Offset, OrgId, TopicId};
+use crate::ids::{Height, LedgerId, NodeId, Offset, OrgId, TopicId};
 use crate::membership::Member;
 use crate::{codec_enum, codec_struct};
 use alloc::{string::String, vec::Vec};
@@ -151,8 +151,10 @@ pub enum SystemChange {
     CreateTopic(CreateTopic),
     /// The owner deletes its topic.
     DeleteTopic(TopicId),
+    /// The owner gives its topic further partitions.
+    AddPartitions(AddPartitions),
 }
-codec_enum!(SystemChange { 1 => CreateTopic, 2 => DeleteTopic });
+codec_enum!(SystemChange { 1 => CreateTopic, 2 => DeleteTopic, 3 => AddPartitions });
 
 /// A new topic: its name, settings and placement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,3 +173,16 @@ pub struct CreateTopic {
     pub settings: Vec<(String, String)>,
 }
 codec_struct!(CreateTopic { name, id, partitions, readers, writers, settings });
+
+/// Further partitions of a topic. The whole topic is said again, so that this one transaction proves, as its creation
+/// does, who orders each of its partitions and how their ledgers begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddPartitions {
+    /// The topic as it is, but for its partitions: those it has, in their order, and then the new ones.
+    pub topic: CreateTopic,
+    /// When it was created: the system block's time, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// The system block that created it.
+    pub created_height: Height,
+}
+codec_struct!(AddPartitions { topic, created_ms, created_height });

@@ -7,7 +7,7 @@ use super::super::{Contract, may_read, may_write};
 use super::*;
 use Rejection::*;
 use waybill_types::envelope::EnvelopeHeader;
-use waybill_types::transaction::{CreateTopic, SystemChange};
+use waybill_types::transaction::{AddPartitions, CreateTopic, SystemChange};
 
 /// Seven nodes of five organisations: org-0 has nodes 0 and 5, org-1 has 1 and 6.
 fn state() -> SystemState {
@@ -150,6 +150,73 @@ fn a_partition_begins_with_what_its_topic_says() {
     assert!(state.first_body(beyond).is_none() && state.membership(beyond).is_none());
 }
 
+fn further(state: &SystemState, count: usize) -> AddPartitions {
+    let placement = vec![NodeId(1), NodeId(2), NodeId(3), NodeId(4)];
+    state.topic(create().id).unwrap().with_further(vec![placement; count])
+}
+
+#[test]
+fn a_topic_gets_further_partitions_and_keeps_what_it_has() {
+    let mut state = state();
+    apply(&mut state, 6, SystemChange::CreateTopic(create()));
+    let (before, root) = (state.clone(), state.root());
+    let add = further(&state, 2);
+    let (outcome, event) = apply(&mut state, 1, SystemChange::AddPartitions(add));
+    let topic = state.topic_named("lab-results").unwrap().clone();
+    assert_eq!((outcome, event), (Outcome::Recorded, Some(SystemEvent::PartitionsAdded(topic.clone()))));
+    assert_eq!((topic.partitions.len(), topic.created_ms, state.topic_count()), (5, 1000, 1));
+    assert_ne!(state.root(), root);
+    let ledger = |partition| LedgerId::new(create().id, partition);
+    for partition in 0..3 {
+        let body = |state: &SystemState| state.first_body(ledger(partition)).unwrap();
+        assert_eq!(body(&state), body(&before), "a ledger that has begun stays the same");
+        assert_eq!(state.membership(ledger(partition)), before.membership(ledger(partition)));
+    }
+    let new = state.membership(ledger(4)).unwrap();
+    assert_eq!(new.members.iter().map(|member| member.node.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(state.first_body(ledger(4)).unwrap().proposed_time_ms, 1000);
+    assert!(state.first_body(ledger(5)).is_none());
+    let mut decoded = SystemState::from_bytes(&state.to_bytes()).unwrap();
+    assert_eq!((decoded == state, decoded.root()), (true, state.root()), "the totals, too");
+    assert_eq!(apply(&mut state, 1, SystemChange::DeleteTopic(create().id)).0, Outcome::Recorded);
+    let gone = apply(&mut state, 1, SystemChange::AddPartitions(further(&before, 1))).0;
+    assert_eq!(gone, Outcome::Rejected(UnknownTopic));
+}
+
+#[test]
+fn what_further_partitions_must_be() {
+    let mut state = state();
+    apply(&mut state, 1, SystemChange::CreateTopic(create()));
+    let good = further(&state, 1);
+    let with = |change: fn(&mut AddPartitions)| {
+        let mut add = good.clone();
+        change(&mut add);
+        add
+    };
+    let table = [
+        ("none", with(|add| _ = add.topic.partitions.pop())),
+        ("fewer", with(|add| add.topic.partitions.truncate(2))),
+        ("others than there are", with(|add| add.topic.partitions[0].reverse())),
+        ("three replicas", with(|add| _ = add.topic.partitions[3].pop())),
+        ("too many", further(&state, PARTITIONS_PER_TOPIC_MAX - 2)),
+        ("another name", with(|add| add.topic.name.push('x'))),
+        ("another reader", with(|add| add.topic.readers.push(org("org-3")))),
+        ("another writer", with(|add| add.topic.writers.clear())),
+        ("other settings", with(|add| add.topic.settings.clear())),
+        ("another time", with(|add| add.created_ms += 1)),
+        ("another block", with(|add| add.created_height += 1)),
+    ];
+    let root = state.root();
+    for (name, add) in table {
+        assert_eq!(apply(&mut state, 1, SystemChange::AddPartitions(add)).0, Outcome::Rejected(Invalid), "{name}");
+    }
+    let other_owner = apply(&mut state, 2, SystemChange::AddPartitions(good.clone())).0;
+    assert_eq!((other_owner, state.root()), (Outcome::Rejected(NotAuthorised), root));
+    assert_eq!(apply(&mut state, 1, SystemChange::AddPartitions(good.clone())).0, Outcome::Recorded);
+    let late = apply(&mut state, 1, SystemChange::AddPartitions(good)).0;
+    assert_eq!(late, Outcome::Rejected(Invalid), "of two at the same time, the second has to look again");
+}
+
 #[test]
 fn replayed_from_certified_leaves_it_is_the_same_state() {
     let mut executed = state();
@@ -169,10 +236,17 @@ fn replayed_from_certified_leaves_it_is_the_same_state() {
         root: Digest::ZERO,
     };
     let second = CreateTopic { name: "other".into(), id: TopicId([2; 16]), ..create() };
+    let enlarged = {
+        let mut state = state();
+        apply(&mut state, 2, SystemChange::CreateTopic(second.clone()));
+        let topic = state.topic(second.id).unwrap();
+        topic.with_further([vec![NodeId(3)]])
+    };
     let changes = [
         (1, SystemChange::CreateTopic(create())),
         (2, SystemChange::CreateTopic(create())),
-        (2, SystemChange::CreateTopic(second)),
+        (2, SystemChange::CreateTopic(second.clone())),
+        (2, SystemChange::AddPartitions(enlarged)),
         (1, SystemChange::DeleteTopic(create().id)),
     ];
     let mut events = Vec::new();
@@ -188,7 +262,7 @@ fn replayed_from_certified_leaves_it_is_the_same_state() {
     assert_eq!(replayed, None);
     SystemState::replay(&mut replayed, &[config]);
     assert_eq!(SystemState::replay(&mut replayed, &leaves), events);
-    assert_eq!((events.len(), replayed.as_ref()), (3, Some(&executed)));
+    assert_eq!((events.len(), replayed.as_ref()), (4, Some(&executed)));
     let bytes = executed.to_bytes();
     let mut decoded = SystemState::from_bytes(&bytes).unwrap();
     assert_eq!((&decoded, decoded.to_bytes()), (&executed, bytes));
