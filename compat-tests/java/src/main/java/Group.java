@@ -1,14 +1,11 @@
-import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.concurrent.Future;
 import java.util.function.BooleanSupplier;
 import java.util.stream.IntStream;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.Producer;
 import org.apache.kafka.clients.producer.ProducerRecord;
-import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.serialization.StringSerializer;
 
 /** A member reads a topic, another joins, one leaves; what each was given and read is written down. */
@@ -22,7 +19,8 @@ final class Group {
         this.all = numbers(0, task.partitions());
     }
 
-    private record Story(List<Integer> first, List<List<Integer>> shared, List<Integer> after, List<List<Integer>> read) {}
+    private record Story(
+            List<Integer> first, List<List<Integer>> shared, List<Integer> after, List<List<Integer>> read) {}
 
     static void run(Task task) throws Exception {
         Json.write(task.out(), new Group(task).story());
@@ -31,7 +29,9 @@ final class Group {
     private Story story() throws Exception {
         int count = task.count();
         try (Producer<String, String> producer = new KafkaProducer<>(
-                        Settings.producer(task.produceBootstrap(), task), new StringSerializer(), new StringSerializer());
+                        Settings.producer(task.produceBootstrap(), task),
+                        new StringSerializer(),
+                        new StringSerializer());
                 Member first = new Member(task)) {
             produce(producer, 0, count);
             pollUntil("the first member reads all", () -> hasRead(0, count, first), first);
@@ -52,7 +52,7 @@ final class Group {
                 readByFirst = first.take();
                 readBySecond = second.take();
             }
-            pollUntil("the first member has all partitions again", () -> all.equals(Set.copyOf(first.partitions())), first);
+            pollUntil("the first member has all again", () -> all.equals(Set.copyOf(first.partitions())), first);
             List<Integer> after = first.partitions();
             produce(producer, 2 * count, 3 * count);
             pollUntil("the first member reads the rest", () -> hasRead(2 * count, 3 * count, first), first);
@@ -63,15 +63,12 @@ final class Group {
 
     /** Sends the numbers {@code from..to}, and returns when all are acknowledged. */
     private void produce(Producer<String, String> producer, int from, int to) throws Exception {
-        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        Sending<String, String> sending = new Sending<>(producer);
         for (int number = from; number < to; number++) {
             int partition = number % task.partitions();
-            sent.add(producer.send(new ProducerRecord<>(task.topic(), partition, null, Integer.toString(number))));
+            sending.send(new ProducerRecord<>(task.topic(), partition, null, Integer.toString(number)));
         }
-        producer.flush();
-        for (Future<RecordMetadata> future : sent) {
-            future.get();
-        }
+        sending.finish();
         patience.renew();
     }
 
