@@ -113,6 +113,7 @@ requests! {
     InitProducerId(InitProducerIdRequest) = INIT_PRODUCER_ID,
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest) = OFFSET_FOR_LEADER_EPOCH,
     DescribeConfigs(DescribeConfigsRequest) = DESCRIBE_CONFIGS,
+    CreatePartitions(CreatePartitionsRequest) = CREATE_PARTITIONS,
     DeleteGroups(DeleteGroupsRequest) = DELETE_GROUPS,
     OffsetDelete(OffsetDeleteRequest) = OFFSET_DELETE,
     DescribeCluster(DescribeClusterRequest) = DESCRIBE_CLUSTER,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use waybill_ledger::contract::{SystemState, Topic, TopicNameError, check_topic_name};
-use waybill_types::transaction::{CreateTopic, SystemChange};
+use waybill_types::transaction::{AddPartitions, CreateTopic, SystemChange};
 use waybill_types::{LedgerId, NodeId, Outcome, Rejection, TopicId, Transaction};
 
 /// The most partitions that one request may ask for: each is a cluster of its own.
@@ -214,6 +214,56 @@ pub async fn delete(broker: &Broker, topic: &Topic, timeout: Duration) -> Result
     }
     broker.wait_for(deadline, |broker| broker.system().topic(topic.id).is_none().then_some(())).await?;
     tracing::info!(topic = %topic.name, id = %topic.id, "topic deleted");
+    Ok(())
+}
+
+/// What would be ordered so that a topic of ours has so many partitions in all.
+pub fn plan_further(broker: &Broker, topic: &Topic, count: i32) -> Result<AddPartitions, Failure> {
+    if topic.owner != broker.org {
+        return Err(Failure::new(Refusal::TopicDenied, format!("the topic belongs to {}", topic.owner)));
+    }
+    let now = topic.partitions.len();
+    let invalid = |reason: String| Failure::new(Refusal::InvalidPartitions, reason);
+    let count = match usize::try_from(count) {
+        Ok(count) if count > PARTITIONS_MAX as usize => {
+            return Err(invalid(format!("a topic has at most {PARTITIONS_MAX} partitions")));
+        }
+        Ok(count) if count > now => count,
+        Ok(count) if count == now => return Err(invalid(format!("Topic already has {now} partition(s)."))),
+        _ => {
+            let name = &topic.name;
+            let reason =
+                format!("The topic {name} currently has {now} partition(s); {count} would not be an increase.");
+            return Err(invalid(reason));
+        }
+    };
+    // As many replicas as its other partitions have.
+    let factor = topic.partitions.first().map_or(-1, |replicas| replicas.len() as i16);
+    let placements = (now..count).map(|partition| place(broker, factor, partition)).collect::<Result<Vec<_>, _>>()?;
+    Ok(topic.with_further(placements))
+}
+
+/// Adds partitions to a topic of ours and waits until they answer here.
+pub async fn enlarge(broker: &Broker, planned: AddPartitions, timeout: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    let (id, count) = (planned.topic.id, planned.topic.partitions.len());
+    match order(broker, SystemChange::AddPartitions(planned), deadline).await? {
+        Outcome::Rejected(Rejection::UnknownTopic) => return Err(Refusal::UnknownTopicOrPartition.into()),
+        Outcome::Rejected(Rejection::NotAuthorised) => return Err(Refusal::TopicDenied.into()),
+        Outcome::Rejected(_) => {
+            let reason = "the system ledger's contract refused it: the topic has changed meanwhile, or the \
+                          organisation has too many partitions";
+            return Err(Failure::new(Refusal::InvalidPartitions, reason));
+        }
+        _ => {}
+    }
+    let enlarged = |broker: &Broker| {
+        let topic = broker.system().topic(id).cloned();
+        topic.filter(|topic| topic.partitions.len() >= count)
+    };
+    let topic = broker.wait_for(deadline, enlarged).await?;
+    wait_until_started(broker, &topic, deadline).await?;
+    tracing::info!(topic = %topic.name, id = %topic.id, partitions = topic.partitions.len(), "partitions added");
     Ok(())
 }
 

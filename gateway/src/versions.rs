@@ -53,6 +53,8 @@ pub enum Api {
     OffsetForLeaderEpoch = 23,
     /// Configuration of topics and brokers.
     DescribeConfigs = 32,
+    /// Give topics further partitions.
+    CreatePartitions = 37,
     /// Delete empty groups.
     DeleteGroups = 42,
     /// Delete some of a group's positions.
@@ -78,7 +80,7 @@ pub struct Row {
 const NEVER: i16 = i16::MAX;
 
 /// Every API that is served, ordered by key: the content of an ApiVersions response.
-pub const TABLE: [Row; 22] = [
+pub const TABLE: [Row; 23] = [
     row(Api::Produce, 0, 11, 9),
     row(Api::Fetch, 4, 12, 12),
     row(Api::ListOffsets, 1, 8, 6),
@@ -98,6 +100,7 @@ pub const TABLE: [Row; 22] = [
     row(Api::InitProducerId, 0, 4, 2),
     row(Api::OffsetForLeaderEpoch, 2, 4, 4),
     row(Api::DescribeConfigs, 1, 4, 4),
+    row(Api::CreatePartitions, 0, 3, 2),
     row(Api::DeleteGroups, 0, 2, 2),
     row(Api::OffsetDelete, 0, 0, NEVER),
     row(Api::DescribeCluster, 0, 2, 0),
@@ -150,6 +153,7 @@ impl Api {
             Api::InitProducerId => "InitProducerId",
             Api::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
             Api::DescribeConfigs => "DescribeConfigs",
+            Api::CreatePartitions => "CreatePartitions",
             Api::DeleteGroups => "DeleteGroups",
             Api::OffsetDelete => "OffsetDelete",
             Api::DescribeCluster => "DescribeCluster",

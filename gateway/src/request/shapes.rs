@@ -199,6 +199,18 @@ pub(super) const DESCRIBE_CONFIGS: &[Field] = &[
 ];
 const CONFIG_RESOURCE: &[Field] = &[fixed(INT8), text(), texts()];
 
+pub(super) const CREATE_PARTITIONS: &[Field] = &[
+    structs(PARTITIONS_TOPIC),
+    fixed(INT32), // timeout
+    fixed(BOOL),  // validate only
+];
+const PARTITIONS_TOPIC: &[Field] = &[
+    text(),
+    fixed(INT32), // how many in all
+    structs(PARTITIONS_ASSIGNMENT),
+];
+const PARTITIONS_ASSIGNMENT: &[Field] = &[fixeds(INT32)];
+
 pub(super) const DELETE_GROUPS: &[Field] = &[texts()];
 
 pub(super) const OFFSET_DELETE: &[Field] = &[

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::network::acme;
 use bytes::Bytes;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -177,6 +178,11 @@ pub fn acme_with(topic: CreatableTopic) -> Client {
     let created = create(&mut client, topic);
     assert_eq!(created.error_code, 0, "{:?}", created.error_message);
     client
+}
+
+/// A topic that is to have so many partitions in all.
+pub fn enlarged(name: &str, count: i32) -> CreatePartitionsTopic {
+    CreatePartitionsTopic::default().with_name(topic(name)).with_count(count).with_assignments(None)
 }
 
 /// Creates a topic of acme with one partition and gives a connection there.

@@ -1,11 +1,12 @@
-//! CreateTopics and DeleteTopics beyond their versions: every way to be refused, and what a name used again means.
+//! CreateTopics, CreatePartitions and DeleteTopics beyond their versions: every way to be refused, and what a name used again means.
 
 use crate::client::Client;
 use crate::network::{acme, globex};
 use crate::requests::*;
+use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{BrokerId, DeleteTopicsRequest};
+use kafka_protocol::messages::{BrokerId, CreatePartitionsRequest, DeleteTopicsRequest};
 use uuid::Uuid;
 
 #[test]
@@ -84,6 +85,48 @@ fn replicas_are_placed_by_the_network() {
     let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]);
     let wanted = creatable("topics-placed").with_num_partitions(-1).with_assignments(vec![assignment]);
     assert_eq!(create(&mut Client::connect(acme()), wanted).error_code, code::INVALID_REPLICA_ASSIGNMENT);
+}
+
+/// The codes of enlarging topics, in the order of the answer.
+fn enlarge(client: &mut Client, topics: Vec<CreatePartitionsTopic>) -> Vec<i16> {
+    let request = CreatePartitionsRequest::default().with_timeout_ms(30_000).with_topics(topics);
+    client.ask(3, &request).results.iter().map(|topic| topic.error_code).collect()
+}
+
+#[test]
+fn only_more_partitions_can_be_had_and_they_are_placed_by_the_network() {
+    let name = "topics-enlarged-not";
+    let mut client = Client::connect(acme());
+    assert_eq!(create(&mut client, creatable(name).with_num_partitions(2)).error_code, 0);
+    for count in [2, 1, 0, -1, i32::MIN, 10_001, i32::MAX] {
+        assert_eq!(enlarge(&mut client, vec![enlarged(name, count)]), [code::INVALID_PARTITIONS], "{count}");
+    }
+    let unknown = enlarge(&mut client, vec![enlarged("topics-enlarged-unknown", 2), enlarged("no/name", 2)]);
+    assert_eq!(unknown, [code::UNKNOWN_TOPIC_OR_PARTITION; 2]);
+    let placed = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+    let placed = enlarged(name, 3).with_assignments(Some(vec![placed]));
+    assert_eq!(enlarge(&mut client, vec![placed]), [code::INVALID_REPLICA_ASSIGNMENT]);
+    let twice = vec![enlarged(name, 3), enlarged(name, 4)];
+    assert_eq!(enlarge(&mut client, twice), [code::INVALID_REQUEST]);
+    assert_eq!(described(&mut client, name).partitions.len(), 2);
+}
+
+#[test]
+fn a_further_partition_carries_records_and_the_first_keeps_its_own() {
+    let name = "topics-enlarged";
+    let (mut owner, mut reader) = (acme_with_topic(name), Client::connect(globex()));
+    let kept = batch(&["kept"]);
+    assert_eq!(append(&mut owner, name, kept.clone()), 0);
+    assert_eq!(enlarge(&mut owner, vec![enlarged(name, 3)]), [0]);
+    let new = batch(&["new"]);
+    let produced = owner.ask(9, &produce_request(name, 2, new.clone()));
+    let partition = produced.responses[0].partition_responses[0].clone();
+    assert_eq!((partition.error_code, partition.base_offset), (0, 0), "it can be written to at once");
+    eventually("three partitions at the other organisation", || described(&mut reader, name).partitions.len() == 3);
+    wait_until_known(&mut reader, name);
+    assert_eq!(records_from(&mut reader, name, 0), at_offset(0, &kept));
+    let read = fetched(&mut reader, 12, &fetch_request(name, vec![fetch_partition(2, 0)]));
+    assert_eq!((read.error_code, read.records), (0, Some(at_offset(0, &new))));
 }
 
 fn deleted(client: &mut Client, topics: Vec<DeleteTopicState>) -> Vec<i16> {

@@ -64,6 +64,7 @@ fn exercise(api: Api, version: i16, clients: &mut Clients, data: &data::Topic) {
         Api::OffsetForLeaderEpoch => data::offset_for_leader_epoch(version, clients, data),
         Api::Metadata => topics::metadata(version, clients, data),
         Api::CreateTopics => topics::create_topics(version, clients),
+        Api::CreatePartitions => topics::create_partitions(version, clients),
         Api::DeleteTopics => topics::delete_topics(version, clients),
         Api::DescribeConfigs => topics::describe_configs(version, clients, data),
         Api::OffsetCommit => offsets::offset_commit(version, clients, data),

@@ -1,4 +1,4 @@
-//! Metadata, CreateTopics, DeleteTopics, DescribeConfigs.
+//! Metadata, CreateTopics, CreatePartitions, DeleteTopics, DescribeConfigs.
 
 use super::Clients;
 use super::data::Topic;
@@ -8,7 +8,9 @@ use crate::requests::*;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{BrokerId, DeleteTopicsRequest, DescribeConfigsRequest, MetadataRequest};
+use kafka_protocol::messages::{
+    BrokerId, CreatePartitionsRequest, DeleteTopicsRequest, DescribeConfigsRequest, MetadataRequest,
+};
 use uuid::Uuid;
 
 const NOT_ASKED: i32 = i32::MIN;
@@ -138,6 +140,27 @@ pub(super) fn create_topics(version: i16, clients: &mut Clients) {
     assert_eq!(again.topics[0].error_code, code::TOPIC_ALREADY_EXISTS);
     let witness = clients.witness.ask(version, &create_request(vec![creatable("table-of-a-witness")]));
     assert_eq!(witness.topics[0].error_code, code::TOPIC_AUTHORIZATION_FAILED);
+}
+
+pub(super) fn create_partitions(version: i16, clients: &mut Clients) {
+    let name = format!("table-enlarged-{version}");
+    assert_eq!(create(&mut clients.owner, creatable(&name)).error_code, 0);
+    let request =
+        |count| CreatePartitionsRequest::default().with_timeout_ms(30_000).with_topics(vec![enlarged(&name, count)]);
+    let result = |client: &mut Client, request: &CreatePartitionsRequest| {
+        let results = client.ask(version, request).results;
+        let [result] = &results[..] else { panic!("one topic") };
+        assert_eq!((result.name.as_str(), result.error_message.is_some()), (name.as_str(), result.error_code != 0));
+        result.error_code
+    };
+    assert_eq!(result(&mut clients.owner, &request(3).with_validate_only(true)), 0);
+    assert_eq!(described(&mut clients.owner, &name).partitions.len(), 1);
+    assert_eq!(result(&mut clients.owner, &request(3)), 0);
+    let topic = described(&mut clients.owner, &name);
+    assert_eq!(topic.partitions.iter().map(|partition| partition.error_code).collect::<Vec<_>>(), [0; 3]);
+    assert_eq!(result(&mut clients.owner, &request(3)), code::INVALID_PARTITIONS, "it has them");
+    wait_until_known(&mut clients.reader, &name);
+    assert_eq!(result(&mut clients.reader, &request(4)), code::TOPIC_AUTHORIZATION_FAILED);
 }
 
 pub(super) fn delete_topics(version: i16, clients: &mut Clients) {
