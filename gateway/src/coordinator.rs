@@ -112,7 +112,7 @@ impl Coordinator {
     pub async fn loaded(&self) -> Result<(), Refusal> {
         let barrier = || self.node.organisation_barrier(LOADING_PATIENCE);
         let loaded = self.loaded.get_or_try_init(barrier).await;
-        loaded.map(|()| ()).map_err(|error| {
+        loaded.copied().map_err(|error| {
             tracing::warn!(%error, "what groups have stored is not here yet");
             Refusal::CoordinatorLoading
         })

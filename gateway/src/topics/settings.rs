@@ -81,7 +81,8 @@ pub const TOPIC_SETTINGS: [TopicSetting; 33] = [
         "compression.type",
         "producer",
         &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
-        OPAQUE,
+        "Best effort: batches stay as producers have compressed them. With zstd, consumers that cannot know it (Fetch \
+         before version 10) are refused.",
     ),
     number("compression.zstd.level", "compression.zstd.level", Kind::Int, "3", -131_072, OPAQUE)
         .allows(Allowed::Within(-131_072, 22)),

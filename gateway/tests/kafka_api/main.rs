@@ -11,7 +11,7 @@
 //! |---|---|
 //! | 1. Produce from 0, or librdkafka 2.0 does not compress | unit `versions::old_clients_find_the_minima_they_need`, `table::data::old_produce`, clients `kcat::every_codec_passes_untouched_and_none_is_silently_dropped` |
 //! | 2. JoinGroup from 0 | unit `versions::old_clients_find_the_minima_they_need`, `table::groups::join_group` |
-//! | 2. zstd needs Produce 7 and Fetch 10 | `table::data::produce`, [`fetch`]`::zstd_is_kept_from_clients_that_cannot_know_it`, `table::nothing_is_listed_…` |
+//! | 2. zstd needs Produce 7 and Fetch 10 | `table::data::produce`, [`fetch`]`::a_topic_of_zstd_is_kept_from_clients_that_may_not_know_it`, `table::nothing_is_listed_…` |
 //! | 3. a too new ApiVersions is answered in version 0, with the list | [`connection`]`::a_too_new_api_versions_is_answered_with_the_list_in_version_0`, unit `versions::api_versions_is_always_answered_with_header_0` |
 //! | 3. flexible headers | unit `versions::header_versions_agree_with_the_specification`, [`table`] |
 //! | 4, 5. no topic ids, no new groups, no telemetry listed | `table::nothing_is_listed_that_needs_topic_ids_new_groups_or_telemetry`, [`connection`]`::unknown_apis_and_versions_end_the_connection_as_in_kafka` |
