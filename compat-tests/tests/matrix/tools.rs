@@ -37,7 +37,7 @@ pub const STORIES: &[(&str, Story)] = &[
 ];
 
 /// The names under which Kafka installs its tools, and the classes that those scripts run.
-const MAIN_CLASSES: [(&str, &str); 12] = [
+const MAIN_CLASSES: [(&str, &str); 11] = [
     ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
     ("kafka-cluster", "org.apache.kafka.tools.ClusterTool"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
@@ -45,7 +45,6 @@ const MAIN_CLASSES: [(&str, &str); 12] = [
     ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
     ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
     ("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
-    ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
     ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
     ("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
     ("kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance"),
