@@ -75,13 +75,12 @@ def new_producer(task, bootstrap, codec=None, idempotent=False):
 
 async def consume(task):
     partitions = [TopicPartition(task["topic"], partition) for partition in range(task["partitions"])]
-    lines, stall = [], Stall("records")
+    lines, stall = [], Stall("the first record")
     async with new_consumer(task) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         while len(lines) < task["count"]:
             for record in await next_records(consumer, timeout_ms=1000):
-                stall = Stall("records")
                 lines.append(
                     {
                         "partition": record.partition,
@@ -92,6 +91,7 @@ async def consume(task):
                         "headers": [[name, encoded(value)] for name, value in record.headers],
                     }
                 )
+                stall = Stall(f"more than {len(lines)} of {task['count']} records")
             stall.check()
     write_lines(task["out"], lines)
 

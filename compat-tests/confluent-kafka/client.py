@@ -5,7 +5,15 @@ import json
 import sys
 import time
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 STALL_S = 60
@@ -34,7 +42,9 @@ def connection(task, bootstrap=None):
 
 
 def report(error):
-    """librdkafka reports broken connections here and goes on trying; only a fatal error ends a client."""
+    """librdkafka goes on trying after every error. With a wrong password or certificate that is of no use: `poll` raises this."""
+    if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+        raise KafkaException(error)
     print(f"client error: {error}", file=sys.stderr)
 
 
@@ -88,12 +98,12 @@ def send(producer, **record):
 
 
 def flush(producer):
-    outstanding = len(producer)
+    outstanding, stall = len(producer), Stall("acknowledgements")
     while outstanding:
-        left = producer.flush(STALL_S)
-        if left == outstanding:
-            raise TimeoutError(f"{left} records were not acknowledged in {STALL_S} s")
-        outstanding = left
+        left = producer.flush(1.0)
+        if left < outstanding:
+            outstanding, stall = left, Stall("acknowledgements")
+        stall.check()
 
 
 # Consume
@@ -103,13 +113,12 @@ def consume(task):
     # The client wants a group id even if nothing joins or commits: partitions that are assigned by hand need no group.
     consumer = new_consumer(task, "unused")
     consumer.assign([TopicPartition(task["topic"], partition, OFFSET_BEGINNING) for partition in range(task["partitions"])])
-    lines, stall = [], Stall("records")
+    lines, stall = [], Stall("the first record")
     while len(lines) < task["count"]:
         message = next_message(consumer, timeout_s=1.0)
         if message is None:
             stall.check()
             continue
-        stall = Stall("records")
         lines.append(
             {
                 "partition": message.partition(),
@@ -120,6 +129,7 @@ def consume(task):
                 "headers": [[name, encoded(value)] for name, value in message.headers() or []],
             }
         )
+        stall = Stall(f"more than {len(lines)} of {task['count']} records")
     consumer.close()
     write_lines(task["out"], lines)
 

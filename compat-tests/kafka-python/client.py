@@ -79,10 +79,9 @@ def consume(task):
     partitions = [TopicPartition(task["topic"], partition) for partition in range(task["partitions"])]
     consumer.assign(partitions)
     consumer.seek_to_beginning(*partitions)
-    lines, stall = [], Stall("records")
+    lines, stall = [], Stall("the first record")
     while len(lines) < task["count"]:
         for record in next_records(consumer, timeout_ms=1000):
-            stall = Stall("records")
             lines.append(
                 {
                     "partition": record.partition,
@@ -93,6 +92,7 @@ def consume(task):
                     "headers": [[name, encoded(value)] for name, value in record.headers],
                 }
             )
+            stall = Stall(f"more than {len(lines)} of {task['count']} records")
         stall.check()
     consumer.close()
     write_lines(task["out"], lines)

@@ -139,7 +139,7 @@ async function consume(task) {
       })
     },
   })
-  await until(() => lines.length === task.count, 'records', () => lines.length)
+  await until(() => lines.length === task.count, 'all records', () => lines.length)
   await consumer.disconnect()
   writeLines(task.out, lines)
 }
