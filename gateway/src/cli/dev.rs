@@ -22,6 +22,7 @@ pub(super) fn run(arguments: DevArguments) -> Result<(), Reason> {
         without: arguments.without,
         only: arguments.only,
         default_partitions: arguments.num_partitions,
+        initial_rebalance_delay_ms: arguments.group_initial_rebalance_delay_ms,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -50,6 +50,9 @@ struct DevArguments {
     /// How many partitions a topic gets that does not say, as one that a client creates by writing to it.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     num_partitions: i32,
+    /// How long an empty consumer group waits for more members before its first generation, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    group_initial_rebalance_delay_ms: u64,
     /// How log lines look.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,

@@ -44,6 +44,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Partitions of a topic that does not say how many: Kafka's `num.partitions`.
     pub default_partitions: i32,
+    /// How long an empty group waits for more members: Kafka's `group.initial.rebalance.delay.ms`.
+    pub initial_rebalance_delay_ms: u64,
 }
 
 /// Why the network does not start. Each is one sentence that says what to do.
@@ -140,7 +142,8 @@ struct Bound {
 impl Dev {
     /// Makes or loads the network, starts its nodes, and waits until each answers.
     pub async fn start(options: Options, metrics: PrometheusHandle) -> Result<Self, DevError> {
-        let Options { port, data_dir, without, only, default_partitions } = options;
+        let Options { port, data_dir, without, only, default_partitions, initial_rebalance_delay_ms } = options;
+        let groups = group::Limits { initial_rebalance_delay_ms, ..group::Limits::default() };
         let hosts = Hosts::new(without, only)?;
         fs::create_dir_all(&data_dir).map_err(|source| file_error(&data_dir, source))?;
         Endpoints::withdraw(&data_dir, &hosts)?;
@@ -167,7 +170,7 @@ impl Dev {
             for (node, peers, connector) in &addresses {
                 directory.set_addresses(*node, peers.clone(), connector.clone());
             }
-            starting.spawn(start_node(bound, genesis.clone(), directory, default_partitions));
+            starting.spawn(start_node(bound, genesis.clone(), directory, default_partitions, groups));
         }
         let mut nodes = Vec::new();
         while let Some(started) = starting.join_next().await {
@@ -255,6 +258,7 @@ async fn start_node(
     genesis: Arc<waybill_ledger::genesis::Genesis>,
     directory: Arc<Directory>,
     default_partitions: i32,
+    groups: group::Limits,
 ) -> Result<Started, DevError> {
     let Bound { org, kafka, http, peers, connector } = bound;
     let address = |listener: &TcpListener| listener.local_addr().map_err(|source| file_error(&org.dir, source));
@@ -274,7 +278,7 @@ async fn start_node(
         default_readers: traders.filter_map(|(name, _)| OrgId::new(name).ok()).collect(),
         connections_max: 10_000,
         batches_in_flight_bytes: 256 << 20,
-        groups: group::Limits::default(),
+        groups,
     };
     let id = org.id.clone();
     let parts = BrokerParts {

@@ -21,7 +21,14 @@ pub fn network() -> &'static Network {
         // A remnant of an earlier run, if there is one.
         let _ = std::fs::remove_dir_all(&dir);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        let options = Options { port: 0, data_dir: dir, without: Vec::new(), only: Vec::new(), default_partitions: 1 };
+        let options = Options {
+            port: 0,
+            data_dir: dir,
+            without: Vec::new(),
+            only: Vec::new(),
+            default_partitions: 1,
+            initial_rebalance_delay_ms: 0,
+        };
         let dev = runtime.block_on(Dev::start(options, telemetry::metrics())).expect("the network starts");
         let [acme, globex, notary, _] = &dev.endpoints().organisations[..] else { panic!("four organisations") };
         let network = Network { acme: acme.clone(), globex: globex.clone(), notary: notary.clone() };
