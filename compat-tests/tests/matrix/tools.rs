@@ -25,6 +25,7 @@ pub type Story = fn(&Tools, &Network<'_>);
 /// Every story, by its name.
 pub const STORIES: &[(&str, Story)] = &[
     ("kafka_topics_creates_describes_and_deletes", topics::creates_describes_and_deletes),
+    ("kafka_topics_adds_partitions", topics::adds_partitions),
     ("consoles_carry_keys_headers_and_nulls_to_the_other_organisation", console::carry_everything_across),
     ("console_producer_compresses_with_every_codec", console::compress_with_every_codec),
     ("console_consumer_goes_on_where_its_group_committed", console::goes_on_where_its_group_committed),

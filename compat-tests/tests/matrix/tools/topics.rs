@@ -1,6 +1,8 @@
 //! `kafka-topics`.
 
+use waybill_compat_tests::librdkafka::{create_topic, produce};
 use waybill_compat_tests::network::Network;
+use waybill_compat_tests::records::Record;
 use waybill_compat_tests::wait::{LIMIT, eventually};
 
 use super::Tools;
@@ -33,6 +35,32 @@ pub fn creates_describes_and_deletes(tools: &Tools, network: &Network<'_>) {
     }
     let again = tools.run_refused("kafka-topics", acme, "--delete --topic tools-topics");
     assert!(again.contains("Topic 'tools-topics' does not exist as expected"), "{again}");
+}
+
+pub fn adds_partitions(tools: &Tools, network: &Network<'_>) {
+    const TOPIC: &str = "tools-growing";
+    let (acme, globex) = (network.kafka("acme"), network.kafka("globex"));
+    create_topic(acme, TOPIC, 2, &[]).expect("a new topic");
+    let alter = |count: u32| format!("--alter --topic {TOPIC} --partitions {count}");
+    assert_eq!(tools.run("kafka-topics", acme, &alter(4)), "");
+    for broker in [acme, globex] {
+        eventually("four partitions", LIMIT, || {
+            let described = tools.run("kafka-topics", broker, &format!("--describe --topic {TOPIC}"));
+            described.contains("PartitionCount: 4").then_some(())
+        });
+    }
+    // What is written to a partition that was added is read by the other organisation.
+    let record = Record { partition: 3, value: Some(b"here too".to_vec()), timestamp_ms: 1, ..Record::default() };
+    produce(acme, TOPIC, &[], &[record]);
+    let consume = format!("--topic {TOPIC} --partition 3 --offset earliest --max-messages 1");
+    assert_eq!(tools.run("kafka-console-consumer", globex, &consume), "here too\n");
+
+    let fewer = tools.run_refused("kafka-topics", acme, &alter(3));
+    assert!(fewer.contains("3 would not be an increase"), "{fewer}");
+    let others = tools.run_refused("kafka-topics", globex, &alter(6));
+    assert!(others.contains("the topic belongs to acme"), "{others}");
+    let offsets = tools.run("kafka-get-offsets", acme, &format!("--topic {TOPIC}"));
+    assert_eq!(offsets.lines().last(), Some("tools-growing:3:1"), "neither refusal changed anything: {offsets}");
 }
 
 fn lists(listing: &str, topic: &str) -> bool {
