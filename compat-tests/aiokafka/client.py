@@ -41,6 +41,7 @@ def connection(task, bootstrap=None):
 
 
 async def produce(task):
+    # `send` takes no record without both key and value: it raises.
     codec = None if task["codec"] == "none" else task["codec"]
     async with new_producer(task, task["bootstrap"], codec, task.get("idempotent", False)) as producer:
         futures = []
