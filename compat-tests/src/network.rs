@@ -93,6 +93,15 @@ impl Data {
         network
     }
 
+    /// Starts all four organisations with listeners for TLS and log-in besides the plain ones, and these users:
+    /// organisation, name, password.
+    pub fn start_secured(&self, users: &[(&str, &str, &str)]) -> Network<'_> {
+        let users: Vec<String> = users.iter().map(|(org, name, password)| format!("{org}:{name}:{password}")).collect();
+        let mut options = vec!["--secure"];
+        options.extend(users.iter().flat_map(|user| ["--user", user]));
+        self.start_with(&options)
+    }
+
     /// Starts all four organisations, each node as a process of its own, in the order of [`ORGANISATIONS`].
     pub fn start_apart(&self) -> Vec<Network<'_>> {
         let mut nodes = Vec::new();
@@ -158,6 +167,33 @@ pub struct Node {
     pub kafka: String,
     /// Its operators' port, `host:port`.
     pub http: String,
+    /// Its listeners with TLS and log-in, if the network was started with them.
+    pub secured: Option<Secured>,
+}
+
+/// The listeners of a node with TLS and log-in, `host:port` each.
+#[derive(Clone, Debug)]
+pub struct Secured {
+    /// `SSL`.
+    pub ssl: String,
+    /// `SASL_PLAINTEXT`.
+    pub sasl_plaintext: String,
+    /// `SASL_SSL`.
+    pub sasl_ssl: String,
+    /// The certificate of the authority that clients are to trust, a PEM file.
+    pub ca: PathBuf,
+}
+
+impl Secured {
+    /// The listener with this security protocol of Kafka's.
+    pub fn listener(&self, protocol: &str) -> &str {
+        match protocol {
+            "SSL" => &self.ssl,
+            "SASL_PLAINTEXT" => &self.sasl_plaintext,
+            "SASL_SSL" => &self.sasl_ssl,
+            other => panic!("no listener for {other}"),
+        }
+    }
 }
 
 /// A running `waybill dev`. Killed when dropped; its log is shown if the test fails.
@@ -173,6 +209,12 @@ impl Network<'_> {
     /// The Kafka listener of an organisation.
     pub fn kafka(&self, organisation: &str) -> &str {
         &self.node(organisation).kafka
+    }
+
+    /// The listeners with TLS and log-in of an organisation; the network must have been started with them.
+    pub fn secured(&self, organisation: &str) -> &Secured {
+        let node = self.node(organisation);
+        node.secured.as_ref().unwrap_or_else(|| panic!("{organisation} was started without secured listeners"))
     }
 
     /// The operators' port of an organisation's node.
@@ -285,6 +327,12 @@ fn described(file: &Path) -> Vec<Node> {
             organisation: text_of(&node["name"]),
             kafka: text_of(&node["kafka"]),
             http: text_of(&node["http"]),
+            secured: node.get("secured").map(|secured| Secured {
+                ssl: text_of(&secured["ssl"]),
+                sasl_plaintext: text_of(&secured["sasl_plaintext"]),
+                sasl_ssl: text_of(&secured["sasl_ssl"]),
+                ca: text_of(&secured["ca"]).into(),
+            }),
         })
         .collect()
 }

@@ -6,6 +6,7 @@ use crate::error::Refusal;
 use crate::evidence::{self, Ledgered, OwnLedgers};
 use crate::group;
 use crate::publish::Publisher;
+use crate::security::{Listener, Users};
 use dashmap::DashMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -36,10 +37,10 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// How a node's gateway behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What clients are told to connect to.
-    pub advertised_host: String,
-    /// What clients are told to connect to.
-    pub advertised_port: u16,
+    /// What clients are told to connect to, by where they ask.
+    pub listeners: Vec<Arc<Listener>>,
+    /// How long a client may take for the TLS handshake and to log in.
+    pub authentication_timeout: Duration,
     /// Whether a topic that a client asks for is created (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Kafka's `num.partitions`.
@@ -107,6 +108,8 @@ pub struct Broker {
     pub groups: Coordinator,
     /// Commits on their way to the ledgers.
     pub commits: Arc<Commits>,
+    /// Who may log in.
+    pub users: Arc<Users>,
     publishers: DashMap<LedgerId, Publisher>,
     batch_room: Arc<Semaphore>,
     producer_ids: Mutex<Range<i64>>,
@@ -175,7 +178,9 @@ impl Broker {
             }
         };
         tasks.push(tokio::spawn(coordinator::forget_deleted_topics(consensus.clone(), stop.subscribe())));
-        let commits = Arc::new(Commits::new(&group_key(&dir)?));
+        let secret = group_key(&dir)?;
+        let commits = Arc::new(Commits::new(&secret));
+        let users = Arc::new(Users::new(consensus.organisation().clone(), &secret));
         tasks.push(tokio::spawn(commits.clone().drive(consensus.clone(), stop.subscribe())));
         Ok(Arc::new(Broker {
             org: identity.org.clone(),
@@ -186,6 +191,7 @@ impl Broker {
             consensus,
             connector,
             commits,
+            users,
             publishers: DashMap::new(),
             producer_ids: Mutex::new(0..0),
             started: Instant::now(),

@@ -9,78 +9,53 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::api::{self, Begun, Context};
 use crate::broker::Broker;
-use crate::frame::{Cutter, FRAME_BYTES_LIMIT, FrameError, RequestHeader};
+use crate::frame::{Cutter, RequestHeader};
 use crate::request::{DecodeError, Request};
-use crate::response::{EncodeError, Response};
+use crate::response::Response;
+use crate::security::authenticate;
+use crate::security::sasl::{AuthenticationError, Dialogue};
+use crate::security::{Listener, Principal};
 use crate::server::stopped;
+
+mod admit;
+mod error;
+
+pub(crate) use admit::drive;
+pub use error::ConnectionError;
 
 /// Produce requests of one connection that may be under way; beyond it the client's socket waits.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Why a connection ends before its client ends it.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The client sent what is no Kafka frame.
-    #[error("malformed frame: {0}")]
-    Frame(#[from] FrameError),
-    /// The client sent a frame whose header is none.
-    #[error("malformed request header: {0}")]
-    Header(#[from] crate::frame::HeaderError),
-    /// The client sent a request that cannot be read, and Kafka has no answer for that.
-    #[error("malformed request: {0}")]
-    Request(#[from] DecodeError),
-    /// Kafka's only way to say that a Produce without acknowledgement failed.
-    #[error("a Produce request with acks=0 failed: {0}")]
-    Unacknowledged(&'static str),
-    /// We made an answer that cannot be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-    /// The socket broke.
-    #[error("{0}")]
-    Socket(#[from] std::io::Error),
+/// Who is at the other end, and where they came in.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Where the client is.
+    pub address: SocketAddr,
+    /// The listener it came through.
+    pub listener: Arc<Listener>,
+    /// Who it has proved to be.
+    pub principal: Principal,
 }
 
 type InFlight = FuturesOrdered<Pin<Box<dyn Future<Output = Result<Option<Response>, ConnectionError>> + Send>>>;
 
-/// Serves one client until either side ends it. One log line says why, if it was not the client's wish.
-pub async fn drive(broker: Arc<Broker>, stream: TcpStream, address: SocketAddr, stop: watch::Receiver<bool>) {
-    // Responses leave at once: a client waits for each.
-    let _ = stream.set_nodelay(true);
-    metrics::gauge!("waybill_kafka_connections").increment(1);
-    let (reader, writer) = stream.into_split();
-    let mut connection = Connection { broker, reader, writer, cutter: Cutter::new(FRAME_BYTES_LIMIT), address, stop };
-    if let Err(error) = connection.serve().await {
-        match &error {
-            ConnectionError::Socket(reason) => tracing::debug!(client = %address, %reason, "connection broke"),
-            ConnectionError::Frame(_) | ConnectionError::Header(_) | ConnectionError::Request(_) => {
-                metrics::counter!("waybill_kafka_malformed_frames_total").increment(1);
-                tracing::warn!(client = %address, reason = %error, "connection closed");
-            }
-            ConnectionError::Unacknowledged(_) | ConnectionError::Encode(_) => {
-                tracing::warn!(client = %address, reason = %error, "connection closed");
-            }
-        }
-    }
-    metrics::gauge!("waybill_kafka_connections").decrement(1);
-}
-
-struct Connection {
+struct Connection<R, W> {
     broker: Arc<Broker>,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: R,
+    writer: W,
     cutter: Cutter,
-    address: SocketAddr,
+    caller: Caller,
+    /// Where users log in: they may do so again.
+    dialogue: Option<Dialogue>,
     stop: watch::Receiver<bool>,
 }
 
-impl Connection {
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn serve(&mut self) -> Result<(), ConnectionError> {
         let mut in_flight = InFlight::new();
         let mut stop = self.stop.clone();
@@ -103,7 +78,7 @@ impl Connection {
 
     async fn request(&mut self, frame: Bytes, in_flight: &mut InFlight) -> Result<(), ConnectionError> {
         let (header, body) = RequestHeader::read(&frame)?;
-        let context = Context::new(&header, self.address);
+        let context = Context::new(&header, &self.caller);
         let request = match Request::decode(&header, body) {
             Ok(request) => request,
             Err(DecodeError::UnsupportedVersion { api: crate::versions::Api::ApiVersions, .. }) => {
@@ -117,6 +92,17 @@ impl Connection {
             }
         };
         metrics::counter!("waybill_kafka_requests_total", "api" => request.api().name()).increment(1);
+        if let Some(dialogue) = &mut self.dialogue
+            && let Some(stepped) = authenticate::step(dialogue, &context, &request).await?
+        {
+            self.drain(in_flight).await?;
+            self.write(vec![stepped.response]).await?;
+            return match stepped.outcome {
+                // A token that nobody asked for says nothing about who sends it.
+                Ok(_) | Err(AuthenticationError::OutOfTurn) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
         match api::begin(&self.broker, context, request).await {
             Begun::Produce(answer) => in_flight.push_back(answer),
             Begun::Other(answer) => {
@@ -152,7 +138,10 @@ impl Connection {
 }
 
 /// The next frame; none when the client has closed the connection. May be dropped and called again.
-async fn next_frame(cutter: &mut Cutter, reader: &mut OwnedReadHalf) -> Result<Option<Bytes>, ConnectionError> {
+pub(crate) async fn next_frame<R: AsyncRead + Unpin>(
+    cutter: &mut Cutter,
+    reader: &mut R,
+) -> Result<Option<Bytes>, ConnectionError> {
     loop {
         if let Some(frame) = cutter.cut()? {
             return Ok(Some(frame));

@@ -8,6 +8,7 @@ use kafka_protocol::ResponseError;
 
 use crate::batch::BatchError;
 use crate::group::GroupError;
+use crate::security::sasl::AuthenticationError;
 
 /// A reason not to do what a client asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -112,6 +113,19 @@ pub enum Refusal {
     /// An endpoint that does not exist was asked for.
     UnsupportedEndpointType,
 
+    /// Nobody logs in so: user, password or proof are wrong.
+    AuthenticationFailed,
+    /// A mechanism that is not offered.
+    UnsupportedMechanism,
+    /// A step of SASL where none is expected.
+    IllegalSaslState,
+    /// The user has no such credential.
+    UnknownCredential,
+    /// The user is named twice in one request.
+    DuplicateUser,
+    /// The credential breaks a limit.
+    UnacceptableCredential,
+
     /// A limit of this node is reached. Clients back off.
     Throttled,
     /// A fault of this node, logged where it was found.
@@ -173,6 +187,13 @@ impl Refusal {
             Self::MismatchedEndpointType => Kafka::MismatchedEndpointType,
             Self::UnsupportedEndpointType => Kafka::UnsupportedEndpointType,
 
+            Self::AuthenticationFailed => Kafka::SaslAuthenticationFailed,
+            Self::UnsupportedMechanism => Kafka::UnsupportedSaslMechanism,
+            Self::IllegalSaslState => Kafka::IllegalSaslState,
+            Self::UnknownCredential => Kafka::ResourceNotFound,
+            Self::DuplicateUser => Kafka::DuplicateResource,
+            Self::UnacceptableCredential => Kafka::UnacceptableCredential,
+
             Self::Throttled => Kafka::ThrottlingQuotaExceeded,
             Self::Internal => Kafka::UnknownServerError,
         }
@@ -206,6 +227,20 @@ const fn of_group(error: GroupError) -> ResponseError {
 impl From<GroupError> for Refusal {
     fn from(error: GroupError) -> Self {
         Self::Group(error)
+    }
+}
+
+impl From<AuthenticationError> for Refusal {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::UnsupportedMechanism => Self::UnsupportedMechanism,
+            AuthenticationError::OutOfTurn => Self::IllegalSaslState,
+            AuthenticationError::InvalidCredentials(_)
+            | AuthenticationError::OtherIdentity
+            | AuthenticationError::OtherUser
+            | AuthenticationError::OtherMechanism { .. }
+            | AuthenticationError::NoRandomness => Self::AuthenticationFailed,
+        }
     }
 }
 

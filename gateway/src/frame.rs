@@ -60,17 +60,23 @@ pub enum FrameError {
 pub struct Cutter {
     buffer: BytesMut,
     frame_bytes_limit: usize,
+    frame_bytes_min: usize,
 }
 
 impl Cutter {
     /// A cutter that refuses frames above the limit.
     pub fn new(frame_bytes_limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), frame_bytes_limit }
+        Self { buffer: BytesMut::new(), frame_bytes_limit, frame_bytes_min: HEADER_BYTES_MIN }
     }
 
     /// Raises or lowers the limit, for frames not yet cut: a client has authenticated.
     pub fn limit(&mut self, frame_bytes_limit: usize) {
         self.frame_bytes_limit = frame_bytes_limit;
+    }
+
+    /// Whether the next frames are bare SASL tokens, which may be shorter than a request's header and even empty.
+    pub fn expect_tokens(&mut self, tokens: bool) {
+        self.frame_bytes_min = if tokens { 0 } else { HEADER_BYTES_MIN };
     }
 
     /// Where the next bytes of the stream are to be appended, with spare room for a large read.
@@ -94,7 +100,7 @@ impl Cutter {
         if frame_bytes > self.frame_bytes_limit {
             return Err(FrameError::Oversized { claimed: frame_bytes, limit: self.frame_bytes_limit });
         }
-        if frame_bytes < HEADER_BYTES_MIN {
+        if frame_bytes < self.frame_bytes_min {
             return Err(FrameError::Short(frame_bytes));
         }
         if self.buffer.len() < PREFIX_BYTES + frame_bytes {
@@ -197,6 +203,18 @@ mod tests {
         cutter.limit(32);
         cutter.room().put_slice(&framed(&[vec![0; 32]]));
         assert_eq!(cut_all(&mut cutter).expect("a frame").len(), 1);
+    }
+
+    #[test]
+    fn tokens_may_be_shorter_than_a_request() {
+        let mut cutter = Cutter::new(FRAME_BYTES_LIMIT);
+        cutter.room().put_slice(&framed(&[vec![], vec![1], vec![2; 7], vec![3; 7]]));
+        cutter.expect_tokens(true);
+        for expected in [&[][..], &[1], &[2; 7]] {
+            assert_eq!(cutter.cut(), Ok(Some(Bytes::copy_from_slice(expected))));
+        }
+        cutter.expect_tokens(false);
+        assert_eq!(cutter.cut(), Err(FrameError::Short(7)));
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`server`], [`connection`] | accepting clients; one client's requests and responses |
+//! | [`security`] | listeners, TLS, log-in: who is at the other end |
 //! | [`frame`], [`request`], [`versions`], [`response`] | bytes to typed requests and back |
 //! | [`api`] | one file per Kafka API |
 //! | [`batch`] | record batches: checks, canonical form, stamps |
@@ -54,6 +55,7 @@ pub mod http;
 pub mod publish;
 pub mod request;
 pub mod response;
+pub mod security;
 pub mod server;
 pub mod telemetry;
 pub mod topics;

@@ -41,6 +41,8 @@ pub enum Api {
     DescribeGroups = 15,
     /// The groups this broker coordinates.
     ListGroups = 16,
+    /// Choose how to log in.
+    SaslHandshake = 17,
     /// This table.
     ApiVersions = 18,
     /// Create topics.
@@ -53,12 +55,18 @@ pub enum Api {
     OffsetForLeaderEpoch = 23,
     /// Configuration of topics and brokers.
     DescribeConfigs = 32,
+    /// Log in.
+    SaslAuthenticate = 36,
     /// Give topics further partitions.
     CreatePartitions = 37,
     /// Delete empty groups.
     DeleteGroups = 42,
     /// Delete some of a group's positions.
     OffsetDelete = 47,
+    /// The users who can log in.
+    DescribeUserScramCredentials = 50,
+    /// Users come, change and go.
+    AlterUserScramCredentials = 51,
     /// The cluster's id and brokers.
     DescribeCluster = 60,
 }
@@ -80,7 +88,7 @@ pub struct Row {
 const NEVER: i16 = i16::MAX;
 
 /// Every API that is served, ordered by key: the content of an ApiVersions response.
-pub const TABLE: [Row; 23] = [
+pub const TABLE: [Row; 27] = [
     row(Api::Produce, 0, 11, 9),
     row(Api::Fetch, 4, 12, 12),
     row(Api::ListOffsets, 1, 8, 6),
@@ -94,15 +102,19 @@ pub const TABLE: [Row; 23] = [
     row(Api::SyncGroup, 0, 5, 4),
     row(Api::DescribeGroups, 0, 6, 5),
     row(Api::ListGroups, 0, 5, 3),
+    row(Api::SaslHandshake, 0, 1, NEVER),
     row(Api::ApiVersions, 0, 4, 3),
     row(Api::CreateTopics, 2, 7, 5),
     row(Api::DeleteTopics, 1, 6, 4),
     row(Api::InitProducerId, 0, 4, 2),
     row(Api::OffsetForLeaderEpoch, 2, 4, 4),
     row(Api::DescribeConfigs, 1, 4, 4),
+    row(Api::SaslAuthenticate, 0, 2, 2),
     row(Api::CreatePartitions, 0, 3, 2),
     row(Api::DeleteGroups, 0, 2, 2),
     row(Api::OffsetDelete, 0, 0, NEVER),
+    row(Api::DescribeUserScramCredentials, 0, 0, 0),
+    row(Api::AlterUserScramCredentials, 0, 0, 0),
     row(Api::DescribeCluster, 0, 2, 0),
 ];
 
@@ -147,15 +159,19 @@ impl Api {
             Api::SyncGroup => "SyncGroup",
             Api::DescribeGroups => "DescribeGroups",
             Api::ListGroups => "ListGroups",
+            Api::SaslHandshake => "SaslHandshake",
             Api::ApiVersions => "ApiVersions",
             Api::CreateTopics => "CreateTopics",
             Api::DeleteTopics => "DeleteTopics",
             Api::InitProducerId => "InitProducerId",
             Api::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
             Api::DescribeConfigs => "DescribeConfigs",
+            Api::SaslAuthenticate => "SaslAuthenticate",
             Api::CreatePartitions => "CreatePartitions",
             Api::DeleteGroups => "DeleteGroups",
             Api::OffsetDelete => "OffsetDelete",
+            Api::DescribeUserScramCredentials => "DescribeUserScramCredentials",
+            Api::AlterUserScramCredentials => "AlterUserScramCredentials",
             Api::DescribeCluster => "DescribeCluster",
         }
     }

@@ -32,14 +32,15 @@ pub fn handle(broker: &Broker, context: &Context, request: &DescribeClusterReque
     } else {
         operations::NOT_ASKED
     };
+    let brokers = context.listener.nodes().map(|(node, address)| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(node.0 as i32))
+            .with_host(StrBytes::from_string(address.host.clone()))
+            .with_port(i32::from(address.port))
+    });
     DescribeClusterResponse::default()
         .with_cluster_id(StrBytes::from_string(broker.cluster_id()))
         .with_controller_id(node)
-        .with_brokers(vec![
-            DescribeClusterBroker::default()
-                .with_broker_id(node)
-                .with_host(StrBytes::from_string(broker.settings.advertised_host.clone()))
-                .with_port(i32::from(broker.settings.advertised_port)),
-        ])
+        .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(operations)
 }

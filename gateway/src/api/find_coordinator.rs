@@ -23,12 +23,13 @@ pub fn handle(broker: &Broker, context: &Context, request: FindCoordinatorReques
         )),
         _ => Some((Refusal::InvalidRequest, StrBytes::from_static_str("no such kind of coordinator"))),
     };
+    let own = context.own_address(broker);
     let found = match refused {
         None => Coordinator::default()
             .with_error_message(None)
             .with_node_id(BrokerId(broker.node.0 as i32))
-            .with_host(StrBytes::from_string(broker.settings.advertised_host.clone()))
-            .with_port(i32::from(broker.settings.advertised_port)),
+            .with_host(StrBytes::from_string(own.host))
+            .with_port(i32::from(own.port)),
         Some((refusal, reason)) => Coordinator::default()
             .with_node_id(BrokerId(-1))
             .with_port(-1)

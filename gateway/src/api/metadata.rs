@@ -57,13 +57,14 @@ pub async fn handle(broker: &Broker, context: &Context, request: MetadataRequest
         } else {
             operations::NOT_ASKED
         };
+    let brokers = context.listener.nodes().map(|(node, address)| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(node.0 as i32))
+            .with_host(StrBytes::from_string(address.host.clone()))
+            .with_port(i32::from(address.port))
+    });
     MetadataResponse::default()
-        .with_brokers(vec![
-            MetadataResponseBroker::default()
-                .with_node_id(node)
-                .with_host(StrBytes::from_string(broker.settings.advertised_host.clone()))
-                .with_port(i32::from(broker.settings.advertised_port)),
-        ])
+        .with_brokers(brokers.collect())
         .with_cluster_id(Some(StrBytes::from_string(broker.cluster_id())))
         .with_controller_id(node)
         .with_cluster_authorized_operations(cluster_operations)

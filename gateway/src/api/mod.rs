@@ -1,5 +1,6 @@
 //! The Kafka APIs: one file each, named after the API. Each says which versions it serves and what is particular to them.
 
+mod alter_user_scram_credentials;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -7,6 +8,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_user_scram_credentials;
 mod fetch;
 mod find_coordinator;
 mod groups;
@@ -20,6 +22,8 @@ mod offsets;
 mod operations;
 mod produce;
 mod records;
+pub(crate) mod sasl_authenticate;
+pub(crate) mod sasl_handshake;
 pub mod versions;
 
 use std::future::Future;
@@ -29,10 +33,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::connection::ConnectionError;
+use crate::connection::{Caller, ConnectionError};
 use crate::frame::RequestHeader;
 use crate::request::Request;
 use crate::response::{EncodeError, Response};
+use crate::security::{Address, Listener, Principal};
 use crate::versions::Api;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -47,17 +52,30 @@ pub struct Context {
     pub client_id: StrBytes,
     /// Where the client is.
     pub address: SocketAddr,
+    /// Where it asks, which decides what addresses it is told.
+    pub listener: Arc<Listener>,
+    /// Who it is.
+    pub principal: Principal,
 }
 
 impl Context {
-    /// From the request's header.
-    pub fn new(header: &RequestHeader, address: SocketAddr) -> Self {
+    /// From the request's header and what is known of its connection.
+    pub fn new(header: &RequestHeader, caller: &Caller) -> Self {
         Context {
             version: header.api_version,
             correlation_id: header.correlation_id,
             client_id: header.client_id.clone().unwrap_or_default(),
-            address,
+            address: caller.address,
+            listener: caller.listener.clone(),
+            principal: caller.principal.clone(),
         }
+    }
+
+    /// The node's own address, as this client is to know it.
+    fn own_address(&self, broker: &Broker) -> Address {
+        // A listener has an address at each node that opens it: there is no other way to have come here.
+        let own = self.listener.address(broker.node).cloned();
+        own.unwrap_or_else(|| Address { host: String::new(), port: 0 })
     }
 
     /// Encodes the answer.
@@ -94,6 +112,15 @@ async fn handle(
 ) -> Result<Response, ConnectionError> {
     let api = request.api();
     let response = match request {
+        // Where a client logs in, these are answered before they come here.
+        Request::SaslHandshake(_) => context.answer(api, &sasl_handshake::out_of_place()),
+        Request::SaslAuthenticate(_) => context.answer(api, &sasl_authenticate::out_of_place()),
+        Request::DescribeUserScramCredentials(request) => {
+            context.answer(api, &describe_user_scram_credentials::handle(&broker, request))
+        }
+        Request::AlterUserScramCredentials(request) => {
+            context.answer(api, &alter_user_scram_credentials::handle(&broker, request).await)
+        }
         Request::ApiVersions(request) => context.answer(api, &versions::handle(&request)),
         Request::Metadata(request) => context.answer(api, &metadata::handle(&broker, &context, request).await),
         Request::CreateTopics(request) => context.answer(api, &create_topics::handle(&broker, request).await),

@@ -2,7 +2,7 @@
 
 use super::{DevArguments, Reason};
 use tokio::signal::unix::{SignalKind, signal};
-use waybill_gateway::dev::{Dev, Options};
+use waybill_gateway::dev::{Dev, Options, User};
 use waybill_gateway::telemetry;
 
 /// Runs until Ctrl-C or SIGTERM.
@@ -16,13 +16,16 @@ pub(super) fn run(arguments: DevArguments) -> Result<(), Reason> {
         None
     };
     let data_dir = temporary.as_ref().map_or(arguments.data_dir, |dir| dir.path().to_path_buf());
+    let users: Result<Vec<User>, _> = arguments.user.iter().map(|user| user.parse()).collect();
     let options = Options {
         port: arguments.port,
-        data_dir,
         without: arguments.without,
         only: arguments.only,
         default_partitions: arguments.num_partitions,
         initial_rebalance_delay_ms: arguments.group_initial_rebalance_delay_ms,
+        secure: arguments.secure,
+        users: users.map_err(|error| error.to_string())?,
+        ..Options::new(data_dir)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

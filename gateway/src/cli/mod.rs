@@ -53,6 +53,13 @@ struct DevArguments {
     /// How long an empty consumer group waits for more members before its first generation, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60_000))]
     group_initial_rebalance_delay_ms: u64,
+    /// Open listeners with TLS and log-in as well: SSL, SASL_PLAINTEXT and SASL_SSL are two, three and four above each
+    /// Kafka port. The certificates' authority is in DATA_DIR/ORG/tls/ca.pem.
+    #[arg(long)]
+    secure: bool,
+    /// Make a user who can log in, or give one a new password. May be repeated.
+    #[arg(long, value_name = "ORG:NAME:PASSWORD", requires = "secure")]
+    user: Vec<String>,
     /// How log lines look.
     #[arg(long, value_enum, default_value = "human")]
     log_format: LogFormat,

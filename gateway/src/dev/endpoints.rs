@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where an organisation is reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +20,22 @@ pub struct Endpoint {
     pub kafka: SocketAddr,
     /// Its HTTP port.
     pub http: SocketAddr,
+    /// Its listeners with TLS and log-in, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secured: Option<Secured>,
+}
+
+/// An organisation's listeners with TLS and log-in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Secured {
+    /// TLS.
+    pub ssl: SocketAddr,
+    /// Log-in.
+    pub sasl_plaintext: SocketAddr,
+    /// Log-in over TLS.
+    pub sasl_ssl: SocketAddr,
+    /// The certificate of the authority that clients trust, as a PEM file.
+    pub ca: PathBuf,
 }
 
 /// The content of `dev.json`, which is there while the network is up.

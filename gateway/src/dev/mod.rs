@@ -4,13 +4,19 @@
 //! own directory. Only the process is shared, and not even that with `--only`: several such processes on one data
 //! directory are one network, because the ports of all nodes are chosen once and kept there ([`ports`]).
 
+mod certificates;
+mod doors;
 mod endpoints;
 pub mod network;
 mod ports;
+mod users;
 
 use crate::broker::{Broker, BrokerError, BrokerParts, Settings};
+use crate::security::tls::TlsError;
+use crate::server::{Door, NoCertificate};
 use crate::{group, http, server};
-pub use endpoints::{Endpoint, Endpoints};
+use doors::Doors;
+pub use endpoints::{Endpoint, Endpoints, Secured};
 use metrics_exporter_prometheus::PrometheusHandle;
 use network::{DevNetwork, DevOrg, NetworkError, ORGANISATIONS};
 use ports::{NodePorts, Ports, Sockets};
@@ -28,8 +34,12 @@ use tokio::time::Instant;
 use waybill_ledger::identity::Directory;
 use waybill_types::OrgId;
 
+pub use users::{NotAUser, User};
+
 /// How long the network may take to form.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to log in, if nothing else is said.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What `waybill dev` was asked for.
 #[derive(Clone, Debug)]
@@ -46,6 +56,29 @@ pub struct Options {
     pub default_partitions: i32,
     /// How long an empty group waits for more members: Kafka's `group.initial.rebalance.delay.ms`.
     pub initial_rebalance_delay_ms: u64,
+    /// Whether there are listeners with TLS and with log-in besides the plain ones.
+    pub secure: bool,
+    /// Users to be made, or given new passwords. They log in where there are such listeners.
+    pub users: Vec<User>,
+    /// How long a client may take for the TLS handshake and to log in.
+    pub authentication_timeout: Duration,
+}
+
+impl Options {
+    /// The whole network in this directory, on ports that the system chooses.
+    pub fn new(data_dir: PathBuf) -> Self {
+        Options {
+            port: 0,
+            data_dir,
+            without: Vec::new(),
+            only: Vec::new(),
+            default_partitions: 1,
+            initial_rebalance_delay_ms: 0,
+            secure: false,
+            users: Vec::new(),
+            authentication_timeout: AUTHENTICATION_TIMEOUT,
+        }
+    }
 }
 
 /// Why the network does not start. Each is one sentence that says what to do.
@@ -73,6 +106,23 @@ pub enum DevError {
     /// Keys, certificates, genesis.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A user of an organisation whose node this process does not run.
+    #[error("{0} has no node here at which a user could be made")]
+    UserWithoutNode(String),
+    /// Users cannot be made.
+    #[error("users of {org}: {reason}")]
+    Users {
+        /// Whose.
+        org: OrgId,
+        /// Why not.
+        reason: String,
+    },
+    /// A listener's certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A listener without one.
+    #[error(transparent)]
+    NoCertificate(#[from] NoCertificate),
     /// A node does not start.
     #[error("{org}: {source}")]
     Node {
@@ -133,7 +183,7 @@ pub struct Dev {
 /// An organisation whose sockets are bound.
 struct Bound {
     org: DevOrg,
-    kafka: TcpListener,
+    doors: Doors,
     http: TcpListener,
     peers: TcpListener,
     connector: Option<TcpListener>,
@@ -142,20 +192,32 @@ struct Bound {
 impl Dev {
     /// Makes or loads the network, starts its nodes, and waits until each answers.
     pub async fn start(options: Options, metrics: PrometheusHandle) -> Result<Self, DevError> {
-        let Options { port, data_dir, without, only, default_partitions, initial_rebalance_delay_ms } = options;
-        let groups = group::Limits { initial_rebalance_delay_ms, ..group::Limits::default() };
-        let hosts = Hosts::new(without, only)?;
+        let Options { data_dir, secure, users, .. } = options;
+        let hosts = Hosts::new(options.without, options.only)?;
+        if let Some(user) = users.iter().find(|user| !hosts.run(&user.organisation)) {
+            return Err(DevError::UserWithoutNode(user.organisation.clone()));
+        }
+        let manner = Manner {
+            default_partitions: options.default_partitions,
+            groups: group::Limits {
+                initial_rebalance_delay_ms: options.initial_rebalance_delay_ms,
+                ..group::Limits::default()
+            },
+            authentication_timeout: options.authentication_timeout,
+        };
         fs::create_dir_all(&data_dir).map_err(|source| file_error(&data_dir, source))?;
         Endpoints::withdraw(&data_dir, &hosts)?;
         let DevNetwork { genesis, organisations } = DevNetwork::open(&data_dir, now_ms())?;
         let genesis = Arc::new(genesis);
-        let mut ports = Ports::load(&data_dir, port);
+        let mut ports = Ports::load(&data_dir, options.port);
         let (mut bound, mut addresses) = (Vec::new(), Vec::new());
         for (index, org) in organisations.into_iter().enumerate() {
             let (node, trades) = (org.identity.node, org.trades);
             if hosts.run(org.id.as_str()) {
-                let Sockets { kafka, http, peers, connector } = ports.bind(index, hosts.alone()).await?;
-                bound.push(Bound { kafka, http, peers, connector: trades.then_some(connector), org });
+                let sockets = ports.bind(index, hosts.alone(), secure).await?;
+                let Sockets { kafka, http, peers, connector, secured } = sockets;
+                let doors = Doors::new(&org, kafka, secured)?;
+                bound.push(Bound { doors, http, peers, connector: trades.then_some(connector), org });
             } else {
                 ports.reserve(index).await?;
             }
@@ -170,7 +232,7 @@ impl Dev {
             for (node, peers, connector) in &addresses {
                 directory.set_addresses(*node, peers.clone(), connector.clone());
             }
-            starting.spawn(start_node(bound, genesis.clone(), directory, default_partitions, groups));
+            starting.spawn(start_node(bound, genesis.clone(), directory, manner));
         }
         let mut nodes = Vec::new();
         while let Some(started) = starting.join_next().await {
@@ -186,11 +248,16 @@ impl Dev {
             }
         }
         wait_until_ready(&nodes).await?;
+        if secure {
+            for node in &nodes {
+                users::write(&node.broker, &users).await?;
+            }
+        }
         let (mut brokers, mut organisations) = (Vec::new(), Vec::new());
         for node in nodes {
             organisations.push(node.endpoint);
             brokers.push(node.broker.clone());
-            serving.spawn(server::serve(node.broker, node.kafka, stop.subscribe()));
+            serving.spawn(server::serve(node.broker, node.doors, stop.subscribe()));
         }
         let endpoints = Endpoints::announce(organisations, &data_dir, &hosts)?;
         Ok(Dev { data_dir, hosts, endpoints, brokers, serving, stop })
@@ -209,6 +276,7 @@ impl Dev {
             // Writing to a string does not fail.
             let _ = writeln!(text, "  {:9} {role:10} kafka {}   http {}", endpoint.name, endpoint.kafka, endpoint.http);
         }
+        text.push_str(&self.secured_banner());
         let at = |name: &str| {
             let found = self.endpoints.organisations.iter().find(|endpoint| endpoint.name == name);
             found.map_or_else(|| format!("({name} is off)"), |endpoint| endpoint.kafka.to_string())
@@ -231,6 +299,21 @@ impl Dev {
         text
     }
 
+    fn secured_banner(&self) -> String {
+        let mut text = String::new();
+        for endpoint in &self.endpoints.organisations {
+            let Some(Secured { ssl, sasl_plaintext, sasl_ssl, ca }) = &endpoint.secured else { continue };
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                text,
+                "\n  {:9} SSL {ssl}   SASL_PLAINTEXT {sasl_plaintext}   SASL_SSL {sasl_ssl}\n            certificate authority {}",
+                endpoint.name,
+                ca.display()
+            );
+        }
+        text
+    }
+
     /// Stops serving, answers what is in flight, flushes.
     pub async fn shutdown(mut self) {
         if let Err(error) = Endpoints::withdraw(&self.data_dir, &self.hosts) {
@@ -249,36 +332,44 @@ impl Dev {
 struct Started {
     broker: Arc<Broker>,
     endpoint: Endpoint,
-    kafka: TcpListener,
+    doors: Vec<Door>,
     http: Option<TcpListener>,
+}
+
+/// How all nodes of this process behave.
+#[derive(Clone, Copy)]
+struct Manner {
+    default_partitions: i32,
+    groups: group::Limits,
+    authentication_timeout: Duration,
 }
 
 async fn start_node(
     bound: Bound,
     genesis: Arc<waybill_ledger::genesis::Genesis>,
     directory: Arc<Directory>,
-    default_partitions: i32,
-    groups: group::Limits,
+    manner: Manner,
 ) -> Result<Started, DevError> {
-    let Bound { org, kafka, http, peers, connector } = bound;
+    let Bound { org, doors, http, peers, connector } = bound;
     let address = |listener: &TcpListener| listener.local_addr().map_err(|source| file_error(&org.dir, source));
     let endpoint = Endpoint {
         name: org.id.to_string(),
         node: org.identity.node.0,
         trades: org.trades,
-        kafka: address(&kafka)?,
+        kafka: doors.plain,
         http: address(&http)?,
+        secured: doors.secured,
     };
     let traders = ORGANISATIONS.iter().filter(|(_, trades)| *trades);
     let settings = Settings {
-        advertised_host: endpoint.kafka.ip().to_string(),
-        advertised_port: endpoint.kafka.port(),
+        listeners: doors.all.iter().map(|door| door.listener().clone()).collect(),
+        authentication_timeout: manner.authentication_timeout,
         auto_create_topics: true,
-        default_partitions,
+        default_partitions: manner.default_partitions,
         default_readers: traders.filter_map(|(name, _)| OrgId::new(name).ok()).collect(),
         connections_max: 10_000,
         batches_in_flight_bytes: 256 << 20,
-        groups,
+        groups: manner.groups,
     };
     let id = org.id.clone();
     let parts = BrokerParts {
@@ -291,7 +382,7 @@ async fn start_node(
         settings,
     };
     let broker = Broker::start(parts).await.map_err(|source| DevError::Node { org: id, source })?;
-    Ok(Started { broker, endpoint, kafka, http: Some(http) })
+    Ok(Started { broker, endpoint, doors: doors.all, http: Some(http) })
 }
 
 async fn wait_until_ready(nodes: &[Started]) -> Result<(), DevError> {

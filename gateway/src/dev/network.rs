@@ -188,7 +188,7 @@ fn ed25519() -> Result<(Vec<u8>, PublicKey), NetworkError> {
 }
 
 /// Readable by the owner alone: they are keys, even if throw-away ones.
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -196,7 +196,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn file_error(path: &Path, source: io::Error) -> NetworkError {
+pub(super) fn file_error(path: &Path, source: io::Error) -> NetworkError {
     NetworkError::File { path: path.display().to_string(), source }
 }
 

@@ -4,6 +4,7 @@
 //! its nodes apart (`--only`) find each other by them.
 
 use super::{DevError, file_error};
+use crate::security::SecurityProtocol;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -13,6 +14,11 @@ use tokio::net::TcpListener;
 
 /// The second organisation's Kafka port is so many above the first's, and so on.
 const PORT_STEP: u16 = 100;
+/// How far above the plain Kafka port the HTTP port is, and the others that clients know.
+const HTTP_ABOVE: u16 = 1;
+const SSL_ABOVE: u16 = 2;
+const SASL_PLAINTEXT_ABOVE: u16 = 3;
+const SASL_SSL_ABOVE: u16 = 4;
 
 /// One node's ports. 0 where none is chosen yet.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +29,12 @@ pub(super) struct NodePorts {
     pub(super) peers: u16,
     /// For the other connectors.
     pub(super) connector: u16,
+    #[serde(default)]
+    ssl: u16,
+    #[serde(default)]
+    sasl_plaintext: u16,
+    #[serde(default)]
+    sasl_ssl: u16,
 }
 
 /// One node's open sockets.
@@ -31,6 +43,8 @@ pub(super) struct Sockets {
     pub(super) http: TcpListener,
     pub(super) peers: TcpListener,
     pub(super) connector: TcpListener,
+    /// Kafka with TLS, with log-in, with both; with `--secure` only.
+    pub(super) secured: Vec<(SecurityProtocol, TcpListener)>,
 }
 
 /// The content of `ports.json`.
@@ -66,29 +80,48 @@ impl Ports {
 
     /// Opens a node's sockets. One that the system chose earlier and that something else has taken meanwhile is replaced,
     /// if `may_move`: other processes of this network would not hear of it.
-    pub(super) async fn bind(&mut self, index: usize, may_move: bool) -> Result<Sockets, DevError> {
-        let known = self.of(index);
+    pub(super) async fn bind(&mut self, index: usize, may_move: bool, secure: bool) -> Result<Sockets, DevError> {
+        let mut known = self.of(index);
         let again = |port| async move {
             match bind(port).await {
                 Err(_) if may_move => bind(0).await,
                 bound => bound,
             }
         };
-        let (kafka, http) = if self.first == 0 {
-            (again(known.kafka).await?, again(known.http).await?)
-        } else {
-            let kafka = self.first.saturating_add(PORT_STEP * index as u16);
-            (bind(kafka).await?, bind(kafka.saturating_add(1)).await?)
+        let first = self.first;
+        // Clients know these: they are where the user says, if the user does.
+        let known_to_clients = |chosen: u16, above: u16| async move {
+            match first {
+                0 => again(chosen).await,
+                first => bind(first.saturating_add(PORT_STEP * index as u16).saturating_add(above)).await,
+            }
         };
-        let sockets =
-            Sockets { kafka, http, peers: again(known.peers).await?, connector: again(known.connector).await? };
+        let mut sockets = Sockets {
+            kafka: known_to_clients(known.kafka, 0).await?,
+            http: known_to_clients(known.http, HTTP_ABOVE).await?,
+            peers: again(known.peers).await?,
+            connector: again(known.connector).await?,
+            secured: Vec::new(),
+        };
         let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port()).unwrap_or_default();
+        if secure {
+            for (protocol, chosen, above) in [
+                (SecurityProtocol::Ssl, &mut known.ssl, SSL_ABOVE),
+                (SecurityProtocol::SaslPlaintext, &mut known.sasl_plaintext, SASL_PLAINTEXT_ABOVE),
+                (SecurityProtocol::SaslSsl, &mut known.sasl_ssl, SASL_SSL_ABOVE),
+            ] {
+                let socket = known_to_clients(*chosen, above).await?;
+                *chosen = port(&socket);
+                sockets.secured.push((protocol, socket));
+            }
+        }
         self.nodes.resize(self.nodes.len().max(index + 1), NodePorts::default());
         self.nodes[index] = NodePorts {
             kafka: port(&sockets.kafka),
             http: port(&sockets.http),
             peers: port(&sockets.peers),
             connector: port(&sockets.connector),
+            ..known
         };
         Ok(sockets)
     }
@@ -96,7 +129,7 @@ impl Ports {
     /// Chooses a node's ports without keeping them open, if that has not been done before: the node is another process's,
     /// or off for now.
     pub(super) async fn reserve(&mut self, index: usize) -> Result<(), DevError> {
-        if self.of(index).peers == 0 { self.bind(index, true).await.map(drop) } else { Ok(()) }
+        if self.of(index).peers == 0 { self.bind(index, true, false).await.map(drop) } else { Ok(()) }
     }
 }
 

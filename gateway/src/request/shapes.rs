@@ -147,6 +147,8 @@ pub(super) const LIST_GROUPS: &[Field] = &[
     texts().since(5), // types
 ];
 
+pub(super) const SASL_HANDSHAKE: &[Field] = &[text()];
+
 pub(super) const API_VERSIONS: &[Field] = &[
     text().since(3), // client software
     text().since(3), // its version
@@ -199,6 +201,8 @@ pub(super) const DESCRIBE_CONFIGS: &[Field] = &[
 ];
 const CONFIG_RESOURCE: &[Field] = &[fixed(INT8), text(), texts()];
 
+pub(super) const SASL_AUTHENTICATE: &[Field] = &[blob()];
+
 pub(super) const CREATE_PARTITIONS: &[Field] = &[
     structs(PARTITIONS_TOPIC),
     fixed(INT32), // timeout
@@ -219,6 +223,19 @@ pub(super) const OFFSET_DELETE: &[Field] = &[
 ];
 const OFFSET_DELETE_TOPIC: &[Field] = &[text(), structs(OFFSET_DELETE_PARTITION)];
 const OFFSET_DELETE_PARTITION: &[Field] = &[fixed(INT32)];
+
+pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: &[Field] = &[structs(USER_NAME)];
+const USER_NAME: &[Field] = &[text()];
+
+pub(super) const ALTER_USER_SCRAM_CREDENTIALS: &[Field] = &[structs(SCRAM_DELETION), structs(SCRAM_UPSERTION)];
+const SCRAM_DELETION: &[Field] = &[text(), fixed(INT8)];
+const SCRAM_UPSERTION: &[Field] = &[
+    text(),
+    fixed(INT8),  // mechanism
+    fixed(INT32), // iterations
+    blob(),       // salt
+    blob(),       // salted password
+];
 
 pub(super) const DESCRIBE_CLUSTER: &[Field] = &[
     fixed(BOOL),          // include authorised operations

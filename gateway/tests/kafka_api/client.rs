@@ -3,8 +3,11 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// No answer takes so long.
@@ -12,16 +15,45 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// One connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     correlation_id: i32,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn read_exact(&mut self, bytes: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.read_exact(bytes),
+            Stream::Tls(stream) => stream.read_exact(bytes),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connects");
-        stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
-        stream.set_nodelay(true).expect("no delay");
-        Client { stream, correlation_id: 100 }
+        Client { stream: Stream::Plain(connected(address)), correlation_id: 100 }
+    }
+
+    /// Connects and makes the TLS handshake; an error is the handshake's.
+    pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> std::io::Result<Self> {
+        let name = ServerName::try_from(name.to_string()).expect("a server's name");
+        let connection = ClientConnection::new(config, name).expect("a TLS connection");
+        let mut stream = StreamOwned::new(connection, connected(address));
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(Client { stream: Stream::Tls(Box::new(stream)), correlation_id: 100 })
     }
 
     /// Asks and waits for the answer, which must be of this request and be understood to its last byte.
@@ -67,6 +99,11 @@ impl Client {
         self.stream.write_all(bytes).expect("the gateway reads");
     }
 
+    /// Sends bytes as they are, to a gateway that may have closed the connection already.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
     /// The next answer, which must be understood to its last byte.
     pub fn receive<R: Request>(&mut self, version: i16) -> (i32, R::Response) {
         let mut frame = self.frame().unwrap_or_else(|| panic!("{} v{version}: connection closed", R::KEY));
@@ -90,8 +127,28 @@ impl Client {
         Some(frame.into())
     }
 
+    /// Waits for the end of the connection, whatever comes before it.
+    pub fn read_to_end(&mut self) {
+        let mut byte = [0];
+        let ended = loop {
+            if let Err(error) = self.stream.read_exact(&mut byte) {
+                break error;
+            }
+        };
+        let kind = ended.kind();
+        assert!(matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "no end: {ended}");
+    }
+
     /// No more requests will come.
     pub fn finish(&mut self) {
-        self.stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        let Stream::Plain(stream) = &self.stream else { panic!("TLS closes both ways") };
+        stream.shutdown(std::net::Shutdown::Write).expect("half closed");
     }
+}
+
+fn connected(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+    stream.set_nodelay(true).expect("no delay");
+    stream
 }

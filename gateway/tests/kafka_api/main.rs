@@ -37,8 +37,10 @@
 //! | 16. LogAppendTime: bit, maximum, checksum | [`list_offsets`]`::append_time_counts_where_the_topic_says_so_at_both_organisations`, unit `batch::tests::log_append_time_…` |
 //! | 17. by time the first record; -1 to -4, each since its version | [`list_offsets`], `table::data::list_offsets`, unit `batch::search` |
 //! | 18. leader, controller and coordinator are in `brokers` | `table::topics::metadata`, `table::cluster::find_coordinator`, `table::cluster::describe_cluster` |
+//! | 18. under the address of the listener that was asked | [`security`]`::login::who_asks_at_a_listener_is_told_its_addresses` |
 //! | 19. every key with source and synonyms | [`configs`], unit `topics::settings::the_keys_are_those_of_kafka_4`, `table::topics::describe_configs` |
 //! | 19. unknown topics, auto-creation | `table::topics::metadata_creates`, [`metadata`]`::a_topic_that_many_ask_for_at_once_is_created_once_and_described_to_all` |
+//! | 21. sessions last; bare tokens after handshake 0, SaslAuthenticate after 1 | [`security`]`::login`, `table::security` |
 
 mod client;
 mod configs;
@@ -52,5 +54,6 @@ mod network;
 mod produce;
 mod requests;
 mod restart;
+mod security;
 mod table;
 mod topics;

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
-use waybill_gateway::dev::{Dev, Endpoint, Options};
+use std::time::Duration;
+use waybill_gateway::dev::{Dev, Endpoint, Options, Secured};
 use waybill_gateway::telemetry;
 
 /// Where the organisations' gateways are. acme and globex trade and read each other's topics; notary only witnesses.
@@ -13,6 +14,12 @@ pub struct Network {
     pub notary: Endpoint,
 }
 
+/// Users of acme, and their passwords.
+pub const USERS: [(&str, &str); 2] = [("alice", "alice's secret"), ("bob", "bob:has=a,comma")];
+
+/// Long enough for log-ins on a busy machine, short enough to wait for.
+pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Starts the network when it is first asked for.
 pub fn network() -> &'static Network {
     static NETWORK: OnceLock<Network> = OnceLock::new();
@@ -21,13 +28,12 @@ pub fn network() -> &'static Network {
         // A remnant of an earlier run, if there is one.
         let _ = std::fs::remove_dir_all(&dir);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let users = USERS.map(|(user, password)| format!("acme:{user}:{password}").parse().expect("a user"));
         let options = Options {
-            port: 0,
-            data_dir: dir,
-            without: Vec::new(),
-            only: Vec::new(),
-            default_partitions: 1,
-            initial_rebalance_delay_ms: 0,
+            secure: true,
+            users: users.to_vec(),
+            authentication_timeout: AUTHENTICATION_TIMEOUT,
+            ..Options::new(dir)
         };
         let dev = runtime.block_on(Dev::start(options, telemetry::metrics())).expect("the network starts");
         let [acme, globex, notary, _] = &dev.endpoints().organisations[..] else { panic!("four organisations") };
@@ -52,4 +58,9 @@ pub fn globex() -> SocketAddr {
 /// The gateway of a witness.
 pub fn notary() -> SocketAddr {
     network().notary.kafka
+}
+
+/// acme's listeners with TLS and log-in.
+pub fn secured() -> &'static Secured {
+    network().acme.secured.as_ref().expect("listeners with TLS and log-in")
 }

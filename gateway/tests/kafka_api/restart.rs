@@ -46,14 +46,7 @@ impl Network {
     }
 
     fn start_in(dir: PathBuf) -> Self {
-        let options = Options {
-            port: 0,
-            data_dir: dir.clone(),
-            without: Vec::new(),
-            only: Vec::new(),
-            default_partitions: 1,
-            initial_rebalance_delay_ms: 0,
-        };
+        let options = Options::new(dir.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
         let dev = runtime.block_on(Dev::start(options, telemetry::metrics())).expect("the network starts");
         Network { runtime, dir, dev }

@@ -1,5 +1,6 @@
 //! What can be asked of the organisation ledger, and its answers.
 
+use super::users::{UserChange, UserOutcome};
 use bytes::Bytes;
 use waybill_types::codec::{Codec, DecodeError, Reader};
 use waybill_types::ids::{Offset, TopicId};
@@ -20,6 +21,8 @@ pub enum Command {
     ForgetTopic(TopicId),
     /// A gateway takes this many producer ids, to hand out.
     AllocateProducerIds(u32),
+    /// Users come, change or go.
+    AlterUsers(Vec<UserChange>),
 }
 codec_enum!(Command {
     1 => CommitOffsets,
@@ -28,6 +31,7 @@ codec_enum!(Command {
     4 => DeleteGroup,
     5 => ForgetTopic,
     6 => AllocateProducerIds,
+    7 => AlterUsers,
 });
 
 /// Offsets that a group commits together.
@@ -101,6 +105,8 @@ pub enum Answer {
     ProducerIds(ProducerIds),
     /// Nothing was changed.
     Refused(Refusal),
+    /// One outcome for each change of a user, in the order of the command.
+    UsersAltered(Vec<UserOutcome>),
 }
 codec_enum!(Answer {
     1 => OffsetsCommitted,
@@ -109,6 +115,7 @@ codec_enum!(Answer {
     4 => GroupDeleted,
     5 => ProducerIds,
     6 => Refused,
+    7 => UsersAltered,
 });
 
 /// A contiguous range of producer ids.
@@ -161,6 +168,8 @@ pub enum Refusal {
     GroupTooLarge = 4,
     /// No ids, or too many, were asked for at once, or the organisation has used up its own.
     NoProducerIds = 5,
+    /// More users than one command can change.
+    TooManyChanges = 6,
 }
 
 impl Codec for Refusal {
@@ -174,6 +183,7 @@ impl Codec for Refusal {
             3 => Ok(Refusal::TooManyGroups),
             4 => Ok(Refusal::GroupTooLarge),
             5 => Ok(Refusal::NoProducerIds),
+            6 => Ok(Refusal::TooManyChanges),
             tag => Err(DecodeError::UnknownTag(tag)),
         }
     }
@@ -187,6 +197,7 @@ impl core::fmt::Display for Refusal {
             Refusal::TooManyGroups => "the organisation has as many groups as it may have",
             Refusal::GroupTooLarge => "the group's state is too large",
             Refusal::NoProducerIds => "that many producer ids cannot be had",
+            Refusal::TooManyChanges => "one command cannot change so many users",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What is one organisation's own business: consumer groups, committed offsets, producer ids.
+//! What is one organisation's own business: consumer groups, committed offsets, producer ids, users.
 //!
 //! A deterministic state machine under a Raft group of the organisation's own nodes. Commands and answers are
 //! [`Codec`] values; the state lives in memory and is small, so that a snapshot is one encoded value.
@@ -7,12 +7,17 @@
 
 mod command;
 mod state;
+mod users;
 
 pub use command::{
     Answer, Command, CommitOffsets, CommittedOffset, DeleteOffsets, OffsetCommit, OffsetOutcome, ProducerIds, Refusal,
     SaveGroup,
 };
 pub use state::Limits;
+pub use users::{
+    DeleteCredential, SALT_BYTES_MAX, SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN, ScramCredential, ScramMechanism,
+    SetCredential, USER_NAME_BYTES_MAX, USERS_PER_COMMAND_MAX, UserChange, UserOutcome,
+};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -99,6 +104,21 @@ impl Organisation {
         let state = self.state.read();
         let saved = state.groups.iter().filter_map(|(name, group)| Some((name.clone(), group.metadata.clone()?)));
         saved.collect()
+    }
+
+    /// What a user's log-in with this mechanism is checked against.
+    pub fn credential(&self, user: &str, mechanism: ScramMechanism) -> Option<ScramCredential> {
+        self.state.read().users.credential(user, mechanism).cloned()
+    }
+
+    /// Every user, in the order of their names: the mechanisms they can use, and the rounds of hashing for each.
+    pub fn users(&self) -> Vec<(String, Vec<(ScramMechanism, u32)>)> {
+        let state = self.state.read();
+        let described = state.users.iter().map(|(user, credentials)| {
+            let mechanisms = credentials.iter().map(|(mechanism, credential)| (*mechanism, credential.iterations));
+            (user.clone(), mechanisms.collect())
+        });
+        described.collect()
     }
 
     /// The whole state in its one encoding: equal states give equal bytes on every node.

@@ -4,6 +4,7 @@ use super::command::{
     Answer, Command, CommitOffsets, CommittedOffset, DeleteOffsets, OffsetCommit, OffsetOutcome, ProducerIds, Refusal,
     SaveGroup,
 };
+use super::users::Users;
 use super::{
     GROUP_METADATA_BYTES_MAX, GROUP_NAME_BYTES_MAX, OFFSET_METADATA_BYTES_MAX, PRODUCER_IDS_MAX,
     PRODUCER_IDS_PER_COMMAND_MAX,
@@ -15,7 +16,9 @@ use waybill_types::codec_struct;
 use waybill_types::ids::TopicId;
 
 /// What heads a snapshot: name and version of its encoding.
-const MAGIC: [u8; 8] = *b"WB-ORG\x00\x01";
+const MAGIC: [u8; 8] = *b"WB-ORG\x00\x02";
+/// What headed a snapshot before there were users; the rest of it is the same.
+const MAGIC_WITHOUT_USERS: [u8; 8] = *b"WB-ORG\x00\x01";
 
 /// How much an organisation may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +27,13 @@ pub struct Limits {
     pub groups_max: usize,
     /// The most committed offsets, over all groups.
     pub offsets_max: usize,
+    /// The most credentials, over all users.
+    pub credentials_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { groups_max: 10_000, offsets_max: 1_000_000 }
+        Limits { groups_max: 10_000, offsets_max: 1_000_000, credentials_max: 20_000 }
     }
 }
 
@@ -54,11 +59,19 @@ pub(super) struct State {
     /// The sum of all groups' offsets, kept so that the limit costs nothing to check.
     offset_count: usize,
     pub(super) groups: BTreeMap<String, Group>,
+    pub(super) users: Users,
 }
 
 impl State {
     pub(super) fn new(prefix: u16, limits: Limits) -> Self {
-        State { prefix, limits, producer_ids_used: 0, offset_count: 0, groups: BTreeMap::new() }
+        State {
+            prefix,
+            limits,
+            producer_ids_used: 0,
+            offset_count: 0,
+            groups: BTreeMap::new(),
+            users: Users::default(),
+        }
     }
 
     pub(super) fn apply(&mut self, command: Command) -> Answer {
@@ -69,6 +82,9 @@ impl State {
             Command::DeleteGroup(name) => Ok(self.delete_group(&name)),
             Command::ForgetTopic(topic) => Ok(self.forget_topic(topic)),
             Command::AllocateProducerIds(count) => self.allocate_producer_ids(count),
+            Command::AlterUsers(changes) => {
+                self.users.alter(changes, self.limits.credentials_max).map(Answer::UsersAltered)
+            }
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -183,11 +199,13 @@ impl Codec for State {
                 committed.encode(out);
             }
         }
+        self.users.encode(out);
     }
 
     /// The limits are not in a snapshot: they come from where it is installed.
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        if <[u8; 8]>::decode(input)? != MAGIC {
+        let magic = <[u8; 8]>::decode(input)?;
+        if magic != MAGIC && magic != MAGIC_WITHOUT_USERS {
             return Err(DecodeError::Invalid("not a snapshot of an organisation ledger, or of another version"));
         }
         let mut state = State::new(u16::decode(input)?, Limits::default());
@@ -208,6 +226,9 @@ impl Codec for State {
             let offsets = group.offsets.into_iter().map(|entry| ((entry.topic, entry.partition), entry.committed));
             let metadata = group.metadata.map(|bytes| Bytes::copy_from_slice(&bytes));
             state.groups.insert(group.name, Group { metadata, offsets: offsets.collect() });
+        }
+        if magic == MAGIC {
+            state.users = Users::decode(input)?;
         }
         Ok(state)
     }

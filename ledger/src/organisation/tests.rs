@@ -5,7 +5,7 @@ use super::*;
 const TOPIC: TopicId = TopicId([9; 16]);
 
 fn organisation() -> Organisation {
-    Organisation::with_limits(3, Limits { groups_max: 2, offsets_max: 3 }).unwrap()
+    Organisation::with_limits(3, Limits { groups_max: 2, offsets_max: 3, ..Limits::default() }).unwrap()
 }
 
 fn ask(organisation: &Organisation, command: Command) -> Answer {
@@ -114,12 +114,13 @@ fn golden_snapshot_and_round_trip() {
     ask(&organisation, save("g", b"\xaa\xbb"));
     ask(&organisation, Command::AllocateProducerIds(7));
     let snapshot = organisation.snapshot();
-    let mut golden = b"WB-ORG\x00\x01\x00\x03\0\0\0\0\0\0\0\x07\0\0\0\x01\0\0\0\x01g\x01\0\0\0\x02\xaa\xbb".to_vec();
+    let mut golden = b"WB-ORG\x00\x02\x00\x03\0\0\0\0\0\0\0\x07\0\0\0\x01\0\0\0\x01g\x01\0\0\0\x02\xaa\xbb".to_vec();
     golden.extend_from_slice(b"\0\0\0\x01\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\0\0\0\x01");
-    golden.extend_from_slice(b"\0\0\0\0\0\0\x01\x02\0\0\0\x01\0\0\0\x01m\0\0\x01\x8b\xcf\xe5\x68\x00");
+    golden.extend_from_slice(b"\0\0\0\0\0\0\x01\x02\0\0\0\x01\0\0\0\x01m\0\0\x01\x8b\xcf\xe5\x68\x00\0\0\0\0");
     assert_eq!(snapshot, golden);
 
-    let restored = super::Organisation::with_limits(3, Limits { groups_max: 2, offsets_max: 1 }).unwrap();
+    let restored =
+        super::Organisation::with_limits(3, Limits { groups_max: 2, offsets_max: 1, ..Limits::default() }).unwrap();
     restored.install(&snapshot).unwrap();
     assert_eq!(restored.snapshot(), snapshot);
     let full = ask(&restored, commit("g", vec![offset(0, 1, "")]));

@@ -4,6 +4,7 @@ use super::{Refused, Setting, Source, Synonym};
 use crate::broker::Broker;
 use crate::error::Refusal;
 use crate::frame::FRAME_BYTES_LIMIT;
+use crate::security::Mechanism;
 use crate::topics;
 use crate::topics::settings::{Kind, TOPIC_SETTINGS};
 use waybill_ledger::contract::PRODUCER_EXPIRATION_MS;
@@ -31,7 +32,15 @@ pub(super) fn describe(broker: &Broker, id: &str) -> Result<Vec<Setting>, Refuse
 fn of_node(broker: &Broker) -> Vec<Setting> {
     let settings = &broker.settings;
     let groups = &settings.groups;
-    let listener = format!("PLAINTEXT://{}:{}", settings.advertised_host, settings.advertised_port);
+    let joined = |texts: Vec<String>| texts.join(",");
+    let advertised = settings
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.address(broker.node).map(|address| format!("{}://{address}", listener.name)));
+    let advertised = joined(advertised.collect());
+    let protocols = settings.listeners.iter().map(|listener| format!("{}:{}", listener.name, listener.protocol));
+    let protocols = joined(protocols.collect());
+    let mechanisms = joined(Mechanism::ALL.map(|mechanism| mechanism.name().to_string()).to_vec());
     let set = |name, kind, value: &dyn ToString, documentation| {
         shown(name, kind, value.to_string(), Source::Broker, documentation)
     };
@@ -39,7 +48,14 @@ fn of_node(broker: &Broker) -> Vec<Setting> {
         shown(name, kind, value.to_string(), Source::Default, documentation)
     };
     vec![
-        set("advertised.listeners", Kind::String, &listener, "Where clients are told to connect to."),
+        set("advertised.listeners", Kind::String, &advertised, "Where clients are told to connect to."),
+        set(
+            "listener.security.protocol.map",
+            Kind::String,
+            &protocols,
+            "What the connections of each listener are wrapped in.",
+        ),
+        fixed("sasl.enabled.mechanisms", Kind::List, &mechanisms, "How users prove who they are, where they log in."),
         set(
             "auto.create.topics.enable",
             Kind::Boolean,

@@ -164,12 +164,19 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::batch::{self, build::Builder};
+    use crate::security::{Listener, Principal, SecurityProtocol};
     use kafka_protocol::messages::{FetchResponse, ResponseHeader};
     use kafka_protocol::protocol::{Decodable, StrBytes};
 
     async fn decoded(version: i16, topics: Vec<FetchedTopic>) -> FetchResponse {
-        let address = "127.0.0.1:1".parse().unwrap();
-        let context = Context { version, correlation_id: 9, client_id: StrBytes::default(), address };
+        let context = Context {
+            version,
+            correlation_id: 9,
+            client_id: StrBytes::default(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            listener: Listener::new(SecurityProtocol::Plaintext, []).into(),
+            principal: Principal::Anonymous,
+        };
         let mut wire = Vec::new();
         Response::write_all(vec![response(&context, topics)], &mut wire).await.unwrap();
         let mut bytes = Bytes::from(wire);

@@ -7,6 +7,7 @@ mod cluster;
 mod data;
 mod groups;
 mod offsets;
+mod security;
 mod topics;
 
 use crate::client::Client;
@@ -70,6 +71,10 @@ fn exercise(api: Api, version: i16, clients: &mut Clients, data: &data::Topic) {
         Api::OffsetCommit => offsets::offset_commit(version, clients, data),
         Api::OffsetFetch => offsets::offset_fetch(version, clients, data),
         Api::OffsetDelete => offsets::offset_delete(version, clients, data),
+        Api::SaslHandshake => security::sasl_handshake(version, clients),
+        Api::SaslAuthenticate => security::sasl_authenticate(version, clients),
+        Api::DescribeUserScramCredentials => security::describe_user_scram_credentials(version, clients),
+        Api::AlterUserScramCredentials => security::alter_user_scram_credentials(version, clients),
         Api::FindCoordinator => cluster::find_coordinator(version, clients),
         Api::ApiVersions => cluster::api_versions(version, clients),
         Api::InitProducerId => cluster::init_producer_id(version, clients),

@@ -3,7 +3,7 @@
 use super::Clients;
 use super::data::Topic;
 use crate::client::Client;
-use crate::network::network;
+use crate::network::{network, secured};
 use crate::requests::*;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
     BrokerId, CreatePartitionsRequest, DeleteTopicsRequest, DescribeConfigsRequest, MetadataRequest,
 };
 use uuid::Uuid;
+use waybill_gateway::dev::Secured;
 
 const NOT_ASKED: i32 = i32::MIN;
 
@@ -220,7 +221,9 @@ pub(super) fn describe_configs(version: i16, clients: &mut Clients, data: &Topic
     assert_eq!(limit.documentation.as_ref().is_some_and(|text| !text.is_empty()), version >= 3);
     let listeners = response.results[1].configs.iter().find(|config| config.name.as_str() == "advertised.listeners");
     let listeners = listeners.expect("the listener");
-    let expected = format!("PLAINTEXT://{}", network().acme.kafka);
+    let Secured { ssl, sasl_plaintext, sasl_ssl, .. } = secured();
+    let plain = network().acme.kafka;
+    let expected = format!("PLAINTEXT://{plain},SSL://{ssl},SASL_PLAINTEXT://{sasl_plaintext},SASL_SSL://{sasl_ssl}");
     assert_eq!(
         (listeners.value.as_deref(), listeners.read_only, listeners.config_source),
         (Some(expected.as_str()), true, 4)
