@@ -47,8 +47,8 @@ pub struct Limits {
     pub idempotence: bool,
     /// It writes or reads a header's null value as an empty one.
     pub null_headers: bool,
-    /// It keeps headers as a map: one of a name, in the order of the names.
-    pub header_lists: bool,
+    /// How it keeps headers.
+    pub headers: Headers,
     /// It reads an empty key, value or header value as null.
     pub empties: bool,
     /// It has no consumer groups.
@@ -61,13 +61,24 @@ pub struct Limits {
     pub admin: &'static [&'static str],
 }
 
+/// How a client keeps a record's headers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Headers {
+    /// As Kafka does: a list, in which a name may come again.
+    List,
+    /// Those of one name together, at the first one's place.
+    ByName,
+    /// As a map: one of a name, in the order of the names.
+    Map,
+}
+
 impl Limits {
     /// A client that can do everything.
     pub const NONE: Self = Self {
         offsets: false,
         idempotence: false,
         null_headers: false,
-        header_lists: false,
+        headers: Headers::List,
         empties: false,
         groups: false,
         tls: false,

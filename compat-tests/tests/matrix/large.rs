@@ -5,14 +5,15 @@ use waybill_compat_tests::librdkafka::create_topic;
 use waybill_compat_tests::network::Network;
 use waybill_compat_tests::records::Record;
 
+use crate::door::Door;
 use crate::round_trip::{assert_same, consume, produce};
 
 pub fn records_of_10_mb_cross(client: &Client, network: &Network<'_>) {
     let topic = format!("{}-large", client.name);
     create_topic(network.kafka("acme"), &topic, 3, &[("max.message.bytes", "12000000")]).expect("a new topic");
     let records: Vec<Record> = (0..3).map(large).collect();
-    produce(client, network, &topic, "none", false, &records);
-    let read = consume(client, network.kafka("globex"), &topic, records.len());
+    produce(client, &Door::plain(network, "acme"), &topic, "none", false, &records);
+    let read = consume(client, &Door::plain(network, "globex"), &topic, records.len());
     assert_same(&read, &records, &format!("{topic} at the other organisation"));
 }
 

@@ -4,12 +4,14 @@
 //! is listed as not run, with what is missing; with `WAYBILL_COMPAT=all` it fails.
 
 mod admin;
+mod door;
 mod flights;
 mod group;
 mod kcat;
 mod large;
 mod results;
 mod round_trip;
+mod security;
 mod tools;
 
 use std::fs;
@@ -27,11 +29,12 @@ type Shared = Option<Arc<Network<'static>>>;
 type Story = fn(&Client, &Network<'_>);
 
 /// What every client with a program is asked to do.
-const STORIES: [(&str, Story); 4] = [
+const STORIES: [(&str, Story); 5] = [
     ("every_codec_crosses_byte_for_byte", round_trip::every_codec_crosses_byte_for_byte),
     ("records_of_10_mb_cross", large::records_of_10_mb_cross),
     ("two_members_share_and_one_takes_over", group::two_members_share_and_one_takes_over),
     ("admin_calls_do_what_they_say", admin::admin_calls_do_what_they_say),
+    ("log_in_and_tls_let_users_in_and_nobody_else", security::log_in_and_tls_let_users_in_and_nobody_else),
 ];
 
 /// The folder of Kafka's own tools, which is their name in the results.
@@ -40,7 +43,7 @@ const TOOLS: &str = "java-tools";
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let data: &'static Data = Box::leak(Box::new(Data::new()));
-    let network = if arguments.list { None } else { Some(Arc::new(data.start())) };
+    let network = if arguments.list { None } else { Some(Arc::new(data.start_secured(&security::USERS))) };
     let trials = of_clients(&network).chain(of_kcat(&network)).chain(of_tools(&network)).chain([of_real_data()]);
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     results::write();
