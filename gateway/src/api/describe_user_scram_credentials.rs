@@ -11,7 +11,17 @@ use std::collections::BTreeMap;
 use waybill_ledger::organisation::ScramMechanism;
 
 /// Describes the users who are named, or all if none is.
-pub fn handle(broker: &Broker, request: DescribeUserScramCredentialsRequest) -> DescribeUserScramCredentialsResponse {
+pub async fn handle(
+    broker: &Broker,
+    request: DescribeUserScramCredentialsRequest,
+) -> DescribeUserScramCredentialsResponse {
+    // After a start the ledger may not be all here yet, and nobody is to look unknown.
+    if let Err(refusal) = broker.groups.loaded().await {
+        let reason = StrBytes::from_static_str("the organisation's ledger is not here yet");
+        return DescribeUserScramCredentialsResponse::default()
+            .with_error_code(refusal.code())
+            .with_error_message(Some(reason));
+    }
     let mut known: BTreeMap<String, Vec<(ScramMechanism, u32)>> =
         broker.consensus.organisation().users().into_iter().collect();
     let named = request.users.unwrap_or_default();

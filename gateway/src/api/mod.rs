@@ -116,7 +116,7 @@ async fn handle(
         Request::SaslHandshake(_) => context.answer(api, &sasl_handshake::out_of_place()),
         Request::SaslAuthenticate(_) => context.answer(api, &sasl_authenticate::out_of_place()),
         Request::DescribeUserScramCredentials(request) => {
-            context.answer(api, &describe_user_scram_credentials::handle(&broker, request))
+            context.answer(api, &describe_user_scram_credentials::handle(&broker, request).await)
         }
         Request::AlterUserScramCredentials(request) => {
             context.answer(api, &alter_user_scram_credentials::handle(&broker, request).await)

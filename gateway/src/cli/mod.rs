@@ -57,7 +57,8 @@ struct DevArguments {
     /// Kafka port. The certificates' authority is in DATA_DIR/ORG/tls/ca.pem.
     #[arg(long)]
     secure: bool,
-    /// Make a user who can log in, or give one a new password. May be repeated.
+    /// Make a user who can log in, or give one a new password. May be repeated. The list of processes shows it: passwords
+    /// that matter are set by kafka-configs.
     #[arg(long, value_name = "ORG:NAME:PASSWORD", requires = "secure")]
     user: Vec<String>,
     /// How log lines look.

@@ -137,3 +137,102 @@ async fn raw_token<W: AsyncWrite + Unpin>(
     writer.flush().await?;
     Ok(step.authenticated)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Whatever strangers send, whole or torn: nobody gets in, nothing breaks, and the end of their stream is the end.
+
+    use super::*;
+    use crate::security::{Listener, Principal, SecurityProtocol};
+    use crate::versions::TABLE;
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+    use waybill_ledger::organisation::Organisation;
+
+    fn caller() -> Caller {
+        Caller {
+            address: "127.0.0.1:1".parse().unwrap(),
+            listener: Listener::new(SecurityProtocol::SaslPlaintext, []).into(),
+            principal: Principal::Anonymous,
+        }
+    }
+
+    /// Sends all of it in pieces of this size, and hears whatever is answered, to the end.
+    fn outcome(bytes: &[u8], piece: usize) -> Result<Option<LoggedIn>, ConnectionError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let users = Arc::new(Users::new(Arc::new(Organisation::new(1).unwrap()), b"secret"));
+            let (stranger, gateway) = tokio::io::duplex(64 * 1024);
+            let (mut hears, mut says) = tokio::io::split(stranger);
+            let (mut reader, mut writer) = tokio::io::split(gateway);
+            let (mut cutter, caller) = (Cutter::new(FRAME_BYTES_LIMIT), caller());
+            let talk = async {
+                for piece in bytes.chunks(piece) {
+                    if says.write_all(piece).await.is_err() {
+                        break;
+                    }
+                }
+                // The gateway may be gone already.
+                let _ = says.shutdown().await;
+            };
+            let listen = async {
+                let mut heard = Vec::new();
+                let _ = hears.read_to_end(&mut heard).await;
+            };
+            let login = async {
+                let outcome = authenticate(&caller, users, &mut cutter, &mut reader, &mut writer).await;
+                let _ = writer.shutdown().await;
+                drop((reader, writer));
+                outcome
+            };
+            let ended = async { tokio::join!(login, talk, listen).0 };
+            tokio::time::timeout(Duration::from_secs(30), ended).await.expect("an end")
+        })
+    }
+
+    /// A request of the three that are served, or of another, with a body of noise or of a token.
+    fn request() -> impl Strategy<Value = Vec<u8>> {
+        let keys: Vec<i16> = TABLE.iter().map(|row| row.api.key()).chain([17, 18, 36, 17, 18, 36, 36]).collect();
+        let body = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..24),
+            Just(b"\x00\x05PLAIN".to_vec()),
+            Just(b"\x00\x0dSCRAM-SHA-256".to_vec()),
+            Just(b"\x00\x00\x00\x0en,,n=eve,r=abcd".to_vec()),
+            Just(b"\x00\x00\x00\x08\0eve\0pwd".to_vec()),
+        ];
+        (proptest::sample::select(keys), 0_i16..4, body).prop_map(|(key, version, body)| {
+            let mut frame = Vec::new();
+            frame.put_u32(10 + body.len() as u32);
+            frame.put_i16(key);
+            frame.put_i16(version);
+            frame.put_i32(7);
+            frame.put_i16(-1);
+            frame.put_slice(&body);
+            frame
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn no_stranger_gets_in(
+            requests in proptest::collection::vec(request(), 1..5),
+            noise in proptest::collection::vec(any::<u8>(), 0..12),
+            piece in 1_usize..40,
+        ) {
+            let bytes = [requests.concat(), noise].concat();
+            prop_assert!(!matches!(outcome(&bytes, piece), Ok(Some(_))));
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_between_two_steps_is_no_error() {
+        let mut handshake = vec![0, 0, 0, 17, 0, 17, 0, 1, 0, 0, 0, 7, 0xff, 0xff];
+        handshake.put_slice(b"\0\x05PLAIN");
+        assert!(matches!(outcome(&handshake, 5), Ok(None)));
+        assert!(matches!(outcome(b"", 1), Ok(None)));
+        let metadata = [0, 0, 0, 10, 0, 3, 0, 1, 0, 0, 0, 7, 0xff, 0xff];
+        assert!(matches!(outcome(&metadata, 3), Err(ConnectionError::NotLoggedIn(3))));
+    }
+}

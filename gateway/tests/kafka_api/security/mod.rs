@@ -1,6 +1,7 @@
 //! Log-in and TLS over real sockets: what gets in, what does not, and what strangers can do meanwhile.
 
 mod login;
+mod restart;
 mod scram;
 mod strangers;
 mod tls;
