@@ -118,6 +118,7 @@ requests! {
     CreatePartitions(CreatePartitionsRequest) = CREATE_PARTITIONS,
     DeleteGroups(DeleteGroupsRequest) = DELETE_GROUPS,
     OffsetDelete(OffsetDeleteRequest) = OFFSET_DELETE,
+    DescribeClientQuotas(DescribeClientQuotasRequest) = DESCRIBE_CLIENT_QUOTAS,
     DescribeUserScramCredentials(DescribeUserScramCredentialsRequest) = DESCRIBE_USER_SCRAM_CREDENTIALS,
     AlterUserScramCredentials(AlterUserScramCredentialsRequest) = ALTER_USER_SCRAM_CREDENTIALS,
     DescribeCluster(DescribeClusterRequest) = DESCRIBE_CLUSTER,

@@ -63,6 +63,8 @@ pub enum Api {
     DeleteGroups = 42,
     /// Delete some of a group's positions.
     OffsetDelete = 47,
+    /// What users and clients are limited to.
+    DescribeClientQuotas = 48,
     /// The users who can log in.
     DescribeUserScramCredentials = 50,
     /// Users come, change and go.
@@ -88,7 +90,7 @@ pub struct Row {
 const NEVER: i16 = i16::MAX;
 
 /// Every API that is served, ordered by key: the content of an ApiVersions response.
-pub const TABLE: [Row; 27] = [
+pub const TABLE: [Row; 28] = [
     row(Api::Produce, 0, 11, 9),
     row(Api::Fetch, 4, 12, 12),
     row(Api::ListOffsets, 1, 8, 6),
@@ -113,6 +115,7 @@ pub const TABLE: [Row; 27] = [
     row(Api::CreatePartitions, 0, 3, 2),
     row(Api::DeleteGroups, 0, 2, 2),
     row(Api::OffsetDelete, 0, 0, NEVER),
+    row(Api::DescribeClientQuotas, 0, 1, 1),
     row(Api::DescribeUserScramCredentials, 0, 0, 0),
     row(Api::AlterUserScramCredentials, 0, 0, 0),
     row(Api::DescribeCluster, 0, 2, 0),
@@ -170,6 +173,7 @@ impl Api {
             Api::CreatePartitions => "CreatePartitions",
             Api::DeleteGroups => "DeleteGroups",
             Api::OffsetDelete => "OffsetDelete",
+            Api::DescribeClientQuotas => "DescribeClientQuotas",
             Api::DescribeUserScramCredentials => "DescribeUserScramCredentials",
             Api::AlterUserScramCredentials => "AlterUserScramCredentials",
             Api::DescribeCluster => "DescribeCluster",

@@ -5,6 +5,7 @@ mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
@@ -118,6 +119,7 @@ async fn handle(
         Request::DescribeUserScramCredentials(request) => {
             context.answer(api, &describe_user_scram_credentials::handle(&broker, request).await)
         }
+        Request::DescribeClientQuotas(request) => context.answer(api, &describe_client_quotas::handle(&request)),
         Request::AlterUserScramCredentials(request) => {
             context.answer(api, &alter_user_scram_credentials::handle(&broker, request).await)
         }

@@ -224,6 +224,16 @@ pub(super) const OFFSET_DELETE: &[Field] = &[
 const OFFSET_DELETE_TOPIC: &[Field] = &[text(), structs(OFFSET_DELETE_PARTITION)];
 const OFFSET_DELETE_PARTITION: &[Field] = &[fixed(INT32)];
 
+pub(super) const DESCRIBE_CLIENT_QUOTAS: &[Field] = &[
+    structs(QUOTA_COMPONENT),
+    fixed(BOOL), // strict
+];
+const QUOTA_COMPONENT: &[Field] = &[
+    text(),
+    fixed(INT8), // how it is to match
+    text(),      // what it is to match
+];
+
 pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: &[Field] = &[structs(USER_NAME)];
 const USER_NAME: &[Field] = &[text()];
 

@@ -73,6 +73,7 @@ fn exercise(api: Api, version: i16, clients: &mut Clients, data: &data::Topic) {
         Api::OffsetDelete => offsets::offset_delete(version, clients, data),
         Api::SaslHandshake => security::sasl_handshake(version, clients),
         Api::SaslAuthenticate => security::sasl_authenticate(version, clients),
+        Api::DescribeClientQuotas => security::describe_client_quotas(version, clients),
         Api::DescribeUserScramCredentials => security::describe_user_scram_credentials(version, clients),
         Api::AlterUserScramCredentials => security::alter_user_scram_credentials(version, clients),
         Api::FindCoordinator => cluster::find_coordinator(version, clients),

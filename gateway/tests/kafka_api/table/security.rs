@@ -1,4 +1,4 @@
-//! SaslHandshake, SaslAuthenticate, DescribeUserScramCredentials, AlterUserScramCredentials.
+//! SaslHandshake, SaslAuthenticate, DescribeClientQuotas, DescribeUserScramCredentials, AlterUserScramCredentials.
 
 use super::Clients;
 use crate::client::Client;
@@ -9,9 +9,11 @@ use bytes::Bytes;
 use kafka_protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
+use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::{
-    AlterUserScramCredentialsRequest, ApiVersionsRequest, DescribeUserScramCredentialsRequest,
+    AlterUserScramCredentialsRequest, ApiVersionsRequest, DescribeClientQuotasRequest,
+    DescribeUserScramCredentialsRequest,
 };
 
 pub(super) fn sasl_handshake(version: i16, clients: &mut Clients) {
@@ -43,6 +45,31 @@ pub(super) fn sasl_authenticate(version: i16, clients: &mut Clients) {
     assert_eq!(answer.error_code, code::SASL_AUTHENTICATION_FAILED);
     assert!(answer.error_message.is_some_and(|reason| reason.contains("Invalid username or password")));
     assert_eq!(client.frame(), None);
+}
+
+pub(super) fn describe_client_quotas(version: i16, clients: &mut Clients) {
+    let component = |kind: &str, match_type, wanted: Option<&str>| {
+        ComponentData::default().with_entity_type(text(kind)).with_match_type(match_type).with_match(wanted.map(text))
+    };
+    let mut ask = |components: Vec<ComponentData>| {
+        let answer = clients.owner.ask(version, &DescribeClientQuotasRequest::default().with_components(components));
+        assert_eq!(answer.error_code == 0, answer.error_message.is_none());
+        (answer.error_code, answer.entries.map(|entries| entries.len()))
+    };
+    assert_eq!(ask(vec![]), (0, Some(0)));
+    assert_eq!(ask(vec![component("user", 0, Some("alice")), component("client-id", 1, None)]), (0, Some(0)));
+    assert_eq!(ask(vec![component("ip", 2, None)]), (0, Some(0)));
+    for refused in [
+        vec![component("", 2, None)],
+        vec![component("user", 2, None), component("user", 1, None)],
+        vec![component("user", 0, None)],
+        vec![component("user", 1, Some("alice"))],
+        vec![component("user", 3, None)],
+        vec![component("ip", 2, None), component("user", 2, None)],
+    ] {
+        assert_eq!(ask(refused.clone()), (code::INVALID_REQUEST, None), "{refused:?}");
+    }
+    assert_eq!(ask(vec![component("planet", 2, None)]), (code::UNSUPPORTED_VERSION, None));
 }
 
 pub(super) fn describe_user_scram_credentials(version: i16, clients: &mut Clients) {
