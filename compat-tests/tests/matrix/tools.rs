@@ -33,6 +33,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("kafka_consumer_groups_resets_and_deletes", groups::resets_and_deletes),
     ("kafka_get_offsets_finds_ends_and_timestamps", offsets::finds_ends_and_timestamps),
     ("kafka_configs_describes_topics_and_brokers", configs::describes_topics_and_brokers),
+    ("kafka_configs_makes_users_who_can_log_in", configs::makes_users_who_can_log_in),
     ("perf_tests_move_megabytes_across", perf::move_megabytes_across),
     ("cluster_tools_see_one_cluster", cluster::see_one_cluster),
 ];
