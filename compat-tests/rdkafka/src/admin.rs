@@ -103,9 +103,19 @@ impl Calls<'_> {
     }
 
     fn watermarks(&self) -> Result<Vec<(i64, i64)>> {
-        let client = self.admin.inner();
-        let fetch = |partition| Ok(client.fetch_watermarks(&self.job.topic, partition, PATIENCE)?);
-        (0..self.job.partitions).map(fetch).collect()
+        (0..self.job.partitions).map(|partition| self.watermarks_of(partition)).collect()
+    }
+
+    /// A partition that has just been created has no leader for a moment.
+    fn watermarks_of(&self, partition: i32) -> Result<(i64, i64)> {
+        let started = Instant::now();
+        loop {
+            match self.admin.inner().fetch_watermarks(&self.job.topic, partition, PATIENCE) {
+                Err(error) if started.elapsed() > PATIENCE => return Err(error.into()),
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+                Ok(watermarks) => return Ok(watermarks),
+            }
+        }
     }
 
     fn group_states(&self) -> Result<Vec<(String, String)>> {

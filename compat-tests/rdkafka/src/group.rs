@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::producer::FutureProducer;
+use rdkafka::consumer::{CommitMode, Consumer};
 use serde_json::json;
 
-use crate::records;
+use crate::Refusable;
+use crate::records::{self, Producing, Reading};
 use crate::task::{self, Group, Octets, PATIENCE, Record, Result};
 
 pub fn run(config: &ClientConfig, produce_config: ClientConfig, job: &Group) -> Result<()> {
@@ -56,7 +56,7 @@ pub fn run(config: &ClientConfig, produce_config: ClientConfig, job: &Group) -> 
     task::write_answer(&job.out, &json!({"first": first_partitions, "shared": shared, "after": after, "read": read}))
 }
 
-struct Member(BaseConsumer);
+struct Member(Reading);
 
 impl Member {
     fn join(config: &ClientConfig, job: &Group) -> Result<Self> {
@@ -66,7 +66,7 @@ impl Member {
         config.set("auto.offset.reset", "earliest");
         // Members are polled in turns by one thread; a short session makes a lost member visible soon.
         config.set("session.timeout.ms", "10000");
-        let consumer: BaseConsumer = config.create()?;
+        let consumer: Reading = config.create_with_context(Refusable)?;
         consumer.subscribe(&[&job.topic])?;
         Ok(Self(consumer))
     }
@@ -115,7 +115,7 @@ fn covers(lists: &[&[u64]], mut numbers: std::ops::Range<u64>) -> bool {
     numbers.all(|number| lists.iter().any(|list| list.contains(&number)))
 }
 
-fn produce(producer: &FutureProducer, job: &Group, numbers: std::ops::Range<u64>) -> Result<()> {
+fn produce(producer: &Producing, job: &Group, numbers: std::ops::Range<u64>) -> Result<()> {
     let partitions = u64::from(job.partitions.unsigned_abs());
     let records: Vec<Record> = numbers
         .map(|number| Record {

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::task::{Job, Result, Security, Task};
 
@@ -61,3 +63,18 @@ fn config(bootstrap: &str, security: Option<&Security>) -> Result<ClientConfig> 
     }
     Ok(config)
 }
+
+/// Ends the program where a broker refuses who we are, or we refuse the broker: the client itself would try for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusable;
+
+impl ClientContext for Refusable {
+    fn error(&self, error: KafkaError, reason: &str) {
+        eprintln!("{error}: {reason}");
+        if let Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) = error.rdkafka_error_code() {
+            std::process::exit(1);
+        }
+    }
+}
+
+impl ConsumerContext for Refusable {}

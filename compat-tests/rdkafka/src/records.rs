@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::MESSAGE_BYTES_MAX;
 use crate::task::{self, Consume, Octets, PATIENCE, Place, Produce, Record, Result};
+use crate::{MESSAGE_BYTES_MAX, Refusable};
+
+pub type Producing = FutureProducer<Refusable>;
+pub type Reading = BaseConsumer<Refusable>;
 
 pub fn produce(config: ClientConfig, job: &Produce) -> Result<()> {
     let records = task::read_records(&job.records)?;
@@ -40,7 +43,7 @@ pub fn consume(config: ClientConfig, job: &Consume) -> Result<()> {
 }
 
 /// A producer that waits for the brokers' acknowledgement and keeps the order of what it is given.
-pub fn producer(mut config: ClientConfig, codec: &str, idempotent: bool) -> Result<FutureProducer> {
+pub fn producer(mut config: ClientConfig, codec: &str, idempotent: bool) -> Result<Producing> {
     config.set("acks", "all");
     config.set("compression.type", codec);
     config.set("enable.idempotence", if idempotent { "true" } else { "false" });
@@ -49,11 +52,11 @@ pub fn producer(mut config: ClientConfig, codec: &str, idempotent: bool) -> Resu
         // Only the idempotent producer keeps the order of requests of which an earlier one has to be sent again.
         config.set("max.in.flight.requests.per.connection", "1");
     }
-    Ok(config.create()?)
+    Ok(config.create_with_context(Refusable)?)
 }
 
 /// Sends records in their order and waits for all acknowledgements.
-pub fn send(producer: &FutureProducer, topic: &str, records: &[Record]) -> Result<Vec<Place>> {
+pub fn send(producer: &Producing, topic: &str, records: &[Record]) -> Result<Vec<Place>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let waiting: Vec<DeliveryFuture> =
         records.iter().map(|record| enqueue(producer, topic, record)).collect::<Result<_>>()?;
@@ -65,7 +68,7 @@ pub fn send(producer: &FutureProducer, topic: &str, records: &[Record]) -> Resul
     Ok(places)
 }
 
-fn enqueue(producer: &FutureProducer, topic: &str, record: &Record) -> Result<DeliveryFuture> {
+fn enqueue(producer: &Producing, topic: &str, record: &Record) -> Result<DeliveryFuture> {
     let mut wanted = FutureRecord::<[u8], [u8]>::to(topic).partition(record.partition).timestamp(record.timestamp);
     wanted.key = record.key.as_ref().map(|octets| octets.0.as_slice());
     wanted.payload = record.value.as_ref().map(|octets| octets.0.as_slice());
@@ -91,14 +94,14 @@ fn enqueue(producer: &FutureProducer, topic: &str, record: &Record) -> Result<De
 }
 
 /// A consumer without a group, at the beginning of every partition.
-fn reader(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<BaseConsumer> {
+fn reader(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<Reading> {
     // librdkafka wants a name here even where no group is joined.
     config.set("group.id", "unused");
     config.set("enable.auto.commit", "false");
     config.set("auto.offset.reset", "earliest");
     config.set("check.crcs", "true");
     config.set("fetch.message.max.bytes", MESSAGE_BYTES_MAX);
-    let consumer: BaseConsumer = config.create()?;
+    let consumer: Reading = config.create_with_context(Refusable)?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;

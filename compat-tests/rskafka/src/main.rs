@@ -53,7 +53,8 @@ fn run(task: &Task) -> Result<()> {
 async fn client(task: &Task) -> Result<Client> {
     let mut builder = ClientBuilder::new(vec![task.bootstrap.clone()]).backoff_config(BackoffConfig {
         max_backoff: Duration::from_secs(1),
-        deadline: Some(PATIENCE),
+        // A refused login or certificate is tried again like anything else, but not for a minute.
+        deadline: Some(if task.security.is_some() { PATIENCE / 4 } else { PATIENCE }),
         ..BackoffConfig::default()
     });
     if let Some(security) = &task.security {
