@@ -63,12 +63,11 @@ impl Certificates {
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?.pem();
 
-        for (path, text) in [
-            (&self.files.private_key, key.serialize_pem()),
-            (&self.files.certificate_chain, certificate),
-            (&self.ca, ca),
-        ] {
-            write_private(path, text.as_bytes()).map_err(|source| file_error(path, source))?;
+        write_private(&self.files.private_key, key.serialize_pem().as_bytes())
+            .map_err(|source| file_error(&self.files.private_key, source))?;
+        for (path, text) in [(&self.files.certificate_chain, certificate), (&self.ca, ca)] {
+            // Clients of other users of this machine read them.
+            fs::write(path, text).map_err(|source| file_error(path, source))?;
         }
         Ok(())
     }
@@ -77,6 +76,7 @@ impl Certificates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn certificates_are_made_once_and_can_be_used() {
@@ -87,5 +87,7 @@ mod tests {
         let found = Certificates::open(dir.path(), "acme").unwrap();
         assert_eq!(fs::read(&found.ca).unwrap(), ca);
         assert!(String::from_utf8(ca).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+        let mode = fs::metadata(&made.files.private_key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "the key is its owner's alone");
     }
 }
