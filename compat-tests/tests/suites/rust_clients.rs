@@ -4,9 +4,8 @@
 //! as far as today's compiler accepts it. Each test runs in a process of its own, so that one that hangs or dies is one
 //! test and no more; it has passed if that process says that one test was run and passed.
 //!
-//! Some of these tests return at once, and pass, where the environment has nothing for them. Those are not run: what is said
-//! of them in the list begins with `skipped:`. Those that need Java are named as not run where there is none, or fail if all
-//! clients are demanded.
+//! Some of these tests return at once, and pass, where their environment lacks something: here it lacks nothing. Those that
+//! need Java are named as not run where there is none, or fail if all clients are demanded.
 
 mod build;
 
@@ -18,8 +17,8 @@ use std::time::Duration;
 
 use waybill_compat_tests::client::{Toolchain, all_demanded};
 use waybill_compat_tests::command;
-use waybill_compat_tests::network::Data;
-use waybill_compat_tests::suite::{Expectation, Expectations, Form, Results};
+use waybill_compat_tests::network::{Data, Network};
+use waybill_compat_tests::suite::{Expectations, Form, Results};
 
 use build::{Package, Suite, Test};
 
@@ -36,7 +35,7 @@ fn rust_rdkafkas_own_tests_pass_as_listed() {
         list: include_str!("rust_clients/rdkafka.txt"),
         // Their broker creates topics with three partitions.
         options: &["--num-partitions", "3"],
-        environment: |broker| vec![("KAFKA_HOST", broker.to_owned())],
+        environment: |network| vec![("KAFKA_HOST", network.kafka("acme").to_owned())],
         needs_java: |_| false,
     };
     story(&plan);
@@ -48,14 +47,15 @@ fn rskafkas_own_tests_pass_as_listed() {
         // Its lock file names a version of a dependency (rsasl 2.2.0) that Rust has refused since 1.95; ours has a newer one.
         package: Package { name: "rskafka", lock: Some(include_str!("rust_clients/rskafka.lock")) },
         list: include_str!("rust_clients/rskafka.txt"),
-        options: &[],
-        environment: |broker| {
+        options: &["--secure", "--user", "acme:admin:admin-secret"],
+        environment: |network| {
             let set = |name, value: &str| (name, value.to_owned());
             // They load Java's client from Maven Central into their own process.
             vec![
                 set("TEST_INTEGRATION", "1"),
                 set("TEST_BROKER_IMPL", "kafka"),
-                set("KAFKA_CONNECT", broker),
+                set("KAFKA_CONNECT", network.kafka("acme")),
+                set("KAFKA_SASL_CONNECT", &network.secured("acme").sasl_plaintext),
                 set("TEST_JAVA_INTEROPT", "1"),
             ]
         },
@@ -72,7 +72,7 @@ struct Plan {
     /// Of the network.
     options: &'static [&'static str],
     /// What the tests are told of the broker.
-    environment: fn(&str) -> Environment,
+    environment: fn(&Network<'_>) -> Environment,
     needs_java: fn(&str) -> bool,
 }
 
@@ -86,8 +86,6 @@ fn story(plan: &Plan) {
     let form = Form::asked_for();
     let mut to_run: Vec<&Test> = expected.to_run(form).iter().map(|name| &suite.tests[name]).collect();
     leave_out_java(&mut to_run, plan.needs_java);
-    let (skipped, to_run): (Vec<&Test>, Vec<&Test>) =
-        to_run.into_iter().partition(|test| is_skipped(expected.of(&test.name)));
     // All of those unpack the same jars: one at a time.
     let (with_java, others): (Vec<&Test>, Vec<&Test>) = to_run.iter().partition(|test| (plan.needs_java)(&test.name));
 
@@ -101,7 +99,6 @@ fn story(plan: &Plan) {
     for test in again.copied().collect::<Vec<_>>() {
         verdicts.extend(on_a_network(&suite, plan, |runner| runner.run_all(&[test], 1)));
     }
-    verdicts.extend(skipped.iter().map(|test| (test.name.clone(), Verdict::NotPassed("skipped".into()))));
     results(&suite, form, verdicts).settle(&expected);
 }
 
@@ -109,7 +106,7 @@ fn story(plan: &Plan) {
 fn on_a_network(suite: &Suite, plan: &Plan, run: impl FnOnce(&Runner<'_>) -> Verdicts) -> Verdicts {
     let data = Data::new();
     let network = data.start_with(plan.options);
-    let verdicts = run(&Runner { suite, environment: (plan.environment)(network.kafka("acme")) });
+    let verdicts = run(&Runner { suite, environment: (plan.environment)(&network) });
     let log = network.log();
     let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
     assert!(panics.is_empty(), "the tests of {} made the network panic: {panics:#?}", suite.name);
@@ -136,10 +133,6 @@ fn assert_every_test_is_listed(suite: &Suite, expected: &Expectations) {
     let listed: BTreeSet<&str> = expected.iter().map(|(name, _)| name).collect();
     let unknown: Vec<_> = found.symmetric_difference(&listed).collect();
     assert!(unknown.is_empty(), "in the list of {} or in the suite, but not in both: {unknown:#?}", suite.name);
-}
-
-fn is_skipped(expectation: &Expectation) -> bool {
-    matches!(expectation, Expectation::Fail(why) if why.starts_with("skipped:"))
 }
 
 fn results(suite: &Suite, form: Form, verdicts: Verdicts) -> Results {
