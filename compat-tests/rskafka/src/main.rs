@@ -51,12 +51,17 @@ fn run(task: &Task) -> Result<()> {
 }
 
 async fn client(task: &Task) -> Result<Client> {
-    let mut builder = ClientBuilder::new(vec![task.bootstrap.clone()]).backoff_config(BackoffConfig {
-        max_backoff: Duration::from_secs(1),
-        // A refused login or certificate is tried again like anything else, but not for a minute.
-        deadline: Some(if task.security.is_some() { PATIENCE / 4 } else { PATIENCE }),
-        ..BackoffConfig::default()
-    });
+    if task.security.is_some() {
+        // A refused log-in or certificate is tried again like anything else. This one finds out soon whether we are let in.
+        patiently("connect", builder(task, PATIENCE / 20)?.build()).await?;
+    }
+    patiently("connect", builder(task, PATIENCE)?.build()).await
+}
+
+fn builder(task: &Task, deadline: Duration) -> Result<ClientBuilder> {
+    let backoff =
+        BackoffConfig { max_backoff: Duration::from_secs(1), deadline: Some(deadline), ..BackoffConfig::default() };
+    let mut builder = ClientBuilder::new(vec![task.bootstrap.clone()]).backoff_config(backoff);
     if let Some(security) = &task.security {
         if let Some(ca) = &security.ca {
             builder = builder.tls_config(trusting(ca)?);
@@ -65,7 +70,7 @@ async fn client(task: &Task) -> Result<Client> {
             builder = builder.sasl_config(sasl(security)?);
         }
     }
-    patiently("connect", builder.build()).await
+    Ok(builder)
 }
 
 fn trusting(ca: &Path) -> Result<Arc<rustls::ClientConfig>> {
