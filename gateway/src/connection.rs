@@ -120,7 +120,14 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn answer(&mut self, first: Option<Response>, in_flight: &mut InFlight) -> Result<(), ConnectionError> {
         let mut responses: Vec<Response> = first.into_iter().collect();
         while let Some(next) = futures_util::FutureExt::now_or_never(in_flight.next()).flatten() {
-            responses.extend(next?);
+            match next {
+                Ok(response) => responses.extend(response),
+                Err(error) => {
+                    // It ends the connection, but what came before it has its answer.
+                    self.write(responses).await?;
+                    return Err(error);
+                }
+            }
         }
         self.write(responses).await
     }

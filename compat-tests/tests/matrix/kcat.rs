@@ -14,6 +14,7 @@ use waybill_compat_tests::wait::{LIMIT, eventually};
 use waybill_compat_tests::wire::{codecs, fetch_batches};
 
 use crate::round_trip::CODECS;
+use crate::security::{USERS, WAYS};
 
 /// The name of the client in the results.
 pub const NAME: &str = "kcat";
@@ -21,11 +22,12 @@ pub const NAME: &str = "kcat";
 type Story = fn(&Network<'_>);
 
 /// What kcat is asked to do.
-pub const STORIES: [(&str, Story); 4] = [
+pub const STORIES: [(&str, Story); 5] = [
     ("every_codec_crosses_byte_for_byte", every_codec_crosses_byte_for_byte),
     ("records_of_10_mb_cross", records_of_10_mb_cross),
     ("two_members_share_and_one_takes_over", two_members_share_and_one_takes_over),
     ("metadata_and_offsets_are_told", metadata_and_offsets_are_told),
+    ("log_in_and_tls_let_users_in_and_nobody_else", log_in_and_tls_let_users_in_and_nobody_else),
 ];
 
 fn every_codec_crosses_byte_for_byte(network: &Network<'_>) {
@@ -105,6 +107,51 @@ fn metadata_and_offsets_are_told(network: &Network<'_>) {
     for (asked, offset) in [(ask[4], 2), (ask[6], 0), (ask[8], 0)] {
         let told = kcat(&["-b", acme, "-Q", "-t", asked], b"").text();
         assert!(told.contains(&format!("kcat-told [1] offset {offset}")), "{asked}: {told}");
+    }
+}
+
+fn log_in_and_tls_let_users_in_and_nobody_else(network: &Network<'_>) {
+    create_topic(network.kafka("acme"), "kcat-users", 1, &[]).expect("a new topic");
+    let call = |organisation: &str, (protocol, mechanism): (&str, &str), (username, password): (&str, &str)| {
+        let secured = network.secured(organisation);
+        let option = |name: &str, value: &str| ["-X".to_owned(), format!("{name}={value}")];
+        let mut call = vec!["-b".to_owned(), secured.listener(protocol).to_owned()];
+        call.extend(option("security.protocol", protocol));
+        call.extend(option("ssl.ca.location", secured.ca.to_str().expect("a plain path")));
+        call.extend(option("sasl.mechanisms", mechanism));
+        call.extend(option("sasl.username", username));
+        call.extend(option("sasl.password", password));
+        call
+    };
+    let run = |call: &[String], more: &[&str], stdin: &[u8]| {
+        let call: Vec<&str> = call.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        try_kcat(&call, stdin)
+    };
+    let [(_, alice, her_password), (_, bob, his_password)] = USERS;
+    let mut expected = String::new();
+    for (protocol, mechanism) in WAYS {
+        // The mechanism is not looked at where there is no log-in.
+        let way = (protocol, mechanism.unwrap_or("PLAIN"));
+        let line = format!("{protocol} {mechanism:?}\n");
+        run(&call("acme", way, (alice, her_password)), &["-P", "-t", "kcat-users"], line.as_bytes())
+            .expect_success("kcat -P");
+        expected.push_str(&line);
+        eventually("bob reads it", LIMIT, || {
+            let read = run(
+                &call("globex", way, (bob, his_password)),
+                &["-C", "-t", "kcat-users", "-o", "beginning", "-e"],
+                b"",
+            );
+            (read.text() == expected).then_some(())
+        });
+        if mechanism.is_some() {
+            // Bob is a user of the other organisation.
+            for guess in [(alice, "a guess"), (bob, his_password)] {
+                let refused = run(&call("acme", way, guess), &["-L", "-m", "5"], b"");
+                assert!(!refused.status.success(), "{way:?}: {guess:?} was let in");
+                assert!(refused.stderr.contains("uthentication"), "{way:?}: {}", refused.stderr);
+            }
+        }
     }
 }
 

@@ -118,6 +118,13 @@ fn acks_0_gets_no_bytes_and_its_failure_ends_the_connection() {
         let mut client = Client::connect(acme());
         client.send(9, &refused);
         assert_eq!(client.frame(), None);
+        // What came before it is answered: both are here at once, so their ends may come at once too.
+        let mut client = Client::connect(acme());
+        let sent = client.send(9, &produce_request(name, 0, batch(&["kept"])));
+        client.send(9, &refused);
+        let (received, response) = client.receive::<ProduceRequest>(9);
+        assert_eq!((received, response.responses[0].partition_responses[0].error_code), (sent, 0));
+        assert_eq!(client.frame(), None);
     }
 }
 
