@@ -119,6 +119,10 @@ fn install(folder: &Path, toolchain: Toolchain, version: Option<&str>) -> Result
         Toolchain::Go => run(Path::new("go"), &["build", "-o", "client", "."]),
         Toolchain::Rust => run(&cargo(), &["build", "--release", "--locked", "--quiet"]),
         Toolchain::Java => {
+            // Before version 3.9 Maven does not lock a repository that several runs share.
+            fs::create_dir_all(cache("maven")).map_err(|error| error.to_string())?;
+            let alone = File::create(cache("maven.lock")).and_then(|file| file.lock().map(|()| file));
+            let _alone = alone.map_err(|error| error.to_string())?;
             let repository = format!("-Dmaven.repo.local={}", cache("maven").display());
             let version = version.map(|version| format!("-Dkafka.version={version}"));
             let options = ["-q", "-B", "-ntp", &repository, "package"];

@@ -11,7 +11,7 @@ pub static CLIENTS: [Client; 11] = [
     Client::new("aiokafka", Toolchain::Python, Limits { admin: &["group_deleted"], ..Limits::NONE }),
     Client::new("kafkajs", Toolchain::Node, KAFKAJS),
     Client::java("java-4", "4.3.1", Limits::NONE),
-    Client::java("java-3.9", "3.9.1", Limits::NONE),
+    Client::java("java-3.9", "3.9.2", Limits::NONE),
     Client::new("franz-go", Toolchain::Go, Limits::NONE),
     Client::new("sarama", Toolchain::Go, Limits::NONE),
     Client::new("kafka-go", Toolchain::Go, Limits { idempotence: true, empties: true, ..Limits::NONE }),
