@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use waybill_compat_tests::binary;
 use waybill_compat_tests::command::{self, Finished};
 use waybill_compat_tests::kcat::kcat;
@@ -61,6 +62,7 @@ fn a_receipt_says_in_plain_words_who_sent_received_committed_and_witnessed() {
 
     // Offline now: the network is gone, and so is trust in any server.
     verify(&receipt, &data.genesis()).expect_success("receipt verify, offline");
+    a_reader_that_has_gone_is_one_sentence(&receipt, &data.genesis());
     every_flipped_bit_is_refused(&data, &receipt);
 
     let stranger = Data::new();
@@ -71,6 +73,19 @@ fn a_receipt_says_in_plain_words_who_sent_received_committed_and_witnessed() {
 }
 
 /// Bits all over the file, each flipped alone; every byte of a small file is hit.
+/// As `head` goes.
+fn a_reader_that_has_gone_is_one_sentence(receipt: &Path, genesis: &Path) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut verify = binary::command(&["receipt", "verify"]);
+    let verify = verify.arg(receipt).arg("--genesis").arg(genesis);
+    let ended = verify.stdout(writer).stderr(Stdio::piped()).spawn().and_then(Child::wait_with_output);
+    let ended = ended.expect("the binary `waybill` starts");
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), words.lines().count()), (Some(1), 1), "{words}");
+    assert!(words.contains("the output cannot be written"), "{words}");
+}
+
 fn every_flipped_bit_is_refused(data: &Data, receipt: &Path) {
     let good = fs::read(receipt).expect("the receipt");
     let flipped = data.beside("flipped.receipt");

@@ -42,8 +42,11 @@ pub(super) fn export(
         }
     })?;
     fs::write(output, &receipt).map_err(|error| format!("{}: {error}", output.display()))?;
-    println!("receipt for {topic}-{partition} offset {offset}: {} bytes in {}", receipt.len(), output.display());
-    Ok(())
+    say(format_args!(
+        "receipt for {topic}-{partition} offset {offset}: {} bytes in {}",
+        receipt.len(),
+        output.display()
+    ))
 }
 
 /// Verifies a receipt without asking anybody, and tells its story.
@@ -53,8 +56,7 @@ pub(super) fn verify(file: &Path, genesis: &Path) -> Result<(), Reason> {
     let genesis = Genesis::load(genesis).map_err(|error| error.to_string())?;
     let story =
         receipt::verify(&text, &genesis).map_err(|error| format!("{} proves nothing: {error}", file.display()))?;
-    println!("{story}");
-    Ok(())
+    say(format_args!("{story}"))
 }
 
 /// Prints the audit of a topic.
@@ -64,11 +66,19 @@ pub(super) fn audit(arguments: &AuditArguments) -> Result<(), Reason> {
     let partition = arguments.partition.map(|partition| format!("&partition={partition}")).unwrap_or_default();
     let path = format!("/v1/audit/{}?format={format}{partition}", arguments.topic);
     let mut out = std::io::stdout().lock();
-    let answered = runtime()?.block_on(get(&address, &path, |bytes| {
-        out.write_all(bytes).map_err(|error| format!("the output cannot be written: {error}"))
-    }))?;
+    let answered = runtime()?.block_on(get(&address, &path, |bytes| out.write_all(bytes).map_err(unwritten)))?;
     answered.map_err(|(_, reason)| reason)?;
-    out.flush().map_err(|error| format!("the output cannot be written: {error}"))
+    out.flush().map_err(unwritten)
+}
+
+/// Prints a line. A reader that has gone, as `head` does, is no reason to panic.
+fn say(text: std::fmt::Arguments<'_>) -> Result<(), Reason> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(unwritten)
+}
+
+fn unwritten(error: std::io::Error) -> Reason {
+    format!("the output cannot be written: {error}")
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Reason> {
