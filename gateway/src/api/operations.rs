@@ -10,6 +10,8 @@ const READ: i32 = 1 << 3;
 const WRITE: i32 = 1 << 4;
 const CREATE: i32 = 1 << 5;
 const DELETE: i32 = 1 << 6;
+/// CreatePartitions asks for this one.
+const ALTER: i32 = 1 << 7;
 const DESCRIBE: i32 = 1 << 8;
 const DESCRIBE_CONFIGS: i32 = 1 << 10;
 const IDEMPOTENT_WRITE: i32 = 1 << 12;
@@ -29,7 +31,7 @@ pub(super) fn on_topic(broker: &Broker, topic: &Topic) -> i32 {
     let trades = broker.connector.is_some();
     DESCRIBE
         | DESCRIBE_CONFIGS
-        | bits(owns, DELETE)
+        | bits(owns, DELETE | ALTER)
         | bits(trades && may_read(broker, topic), READ)
         | bits(trades && (owns || topic.writers.contains(&broker.org)), WRITE)
 }

@@ -86,7 +86,7 @@ fn authorised_operations(version: i16, clients: &mut Clients, data: &Topic) {
     let request = named(data.name).with_include_topic_authorized_operations(true);
     let request = if version <= 10 { request.with_include_cluster_authorized_operations(true) } else { request };
     for (client, of_cluster, of_topic) in [
-        (&mut clients.owner, DESCRIBES | 1 << 5 | 1 << 12, DESCRIBES | 1 << 3 | 1 << 4 | 1 << 6),
+        (&mut clients.owner, DESCRIBES | 1 << 5 | 1 << 12, DESCRIBES | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7),
         (&mut clients.reader, DESCRIBES | 1 << 5 | 1 << 12, DESCRIBES | 1 << 3),
         (&mut clients.witness, DESCRIBES, NOT_ASKED),
     ] {
