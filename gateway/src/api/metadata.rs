@@ -113,7 +113,9 @@ fn described(broker: &Broker, topic: &Arc<Topic>) -> MetadataResponseTopic {
     let id = |node: &waybill_types::NodeId| BrokerId(node.0 as i32);
     let partitions = topic.partitions.iter().enumerate().map(|(index, replicas)| {
         let started = broker.partition_of(topic, index as i32);
-        let code = if started.is_ok() { 0 } else { ResponseError::LeaderNotAvailable.code() };
+        // A replica of ours that does not serve yet says so itself, with NOT_LEADER_OR_FOLLOWER, after which every client asks
+        // again; rskafka keeps an answer without a leader until it gives up.
+        let code = if replicas.contains(&broker.node) { 0 } else { ResponseError::LeaderNotAvailable.code() };
         // The leader must be among the replicas for clients that check it, and is our own gateway for all.
         let mut nodes: Vec<BrokerId> = replicas.iter().map(id).collect();
         let leader = id(&broker.node);
