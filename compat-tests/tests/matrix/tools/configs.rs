@@ -29,7 +29,7 @@ pub fn describes_topics_and_brokers(tools: &Tools, network: &Network<'_>) {
     for line in ["auto.create.topics.enable=", "broker.id=1 ", "message.max.bytes=", "num.partitions="] {
         assert!(has_line(&broker, line), "{line} in\n{broker}");
     }
-    assert!(has_line(&broker, &format!("advertised.listeners=PLAINTEXT://{acme} ")), "{broker}");
+    assert!(has_line(&broker, &format!("advertised.listeners=PLAINTEXT://{acme},")), "{broker}");
     assert_eq!(describe("--broker 1"), "Dynamic configs for broker 1 are:\n", "nothing was set on it");
 
     let unknown = describe("--topic tools-configs-unknown");
