@@ -270,7 +270,12 @@ impl Dev {
 
     /// What a newcomer reads first.
     pub fn banner(&self) -> String {
-        let mut text = String::from("\nwaybill dev: a network of four organisations in one process\n\n");
+        let processes = if self.hosts.alone() {
+            "in one process".to_owned()
+        } else {
+            format!("here: {}", self.hosts.only.join(", "))
+        };
+        let mut text = format!("\nwaybill dev: a network of four organisations, {processes}\n\n");
         for endpoint in &self.endpoints.organisations {
             let role = if endpoint.trades { "trades" } else { "witnesses" };
             // Writing to a string does not fail.
