@@ -39,13 +39,12 @@ pub async fn handle(broker: &Broker, request: AlterUserScramCredentialsRequest) 
     let mut accepted = Vec::new();
     for (user, changes) in wanted {
         match changes {
-            Ok(changes) => accepted.extend(changes.into_iter().map(|change| (user.clone(), change))),
+            Ok(changes) => accepted.push(changes),
             Err(refused) => drop(outcomes.insert(user, Err(refused))),
         }
     }
-    while !accepted.is_empty() {
-        let rest = accepted.split_off(accepted.len().min(USERS_PER_COMMAND_MAX));
-        for (user, outcome) in write(broker, std::mem::replace(&mut accepted, rest)).await {
+    for changes in commands(accepted) {
+        for (user, outcome) in write(broker, changes).await {
             let known = outcomes.entry(user).or_insert(Ok(()));
             *known = known.and(outcome);
         }
@@ -73,8 +72,15 @@ fn mechanism(change: &UserChange) -> ScramMechanism {
     }
 }
 
-async fn write(broker: &Broker, changes: Vec<(String, UserChange)>) -> Vec<(String, Result<(), Refused>)> {
-    let (users, changes): (Vec<String>, Vec<UserChange>) = changes.into_iter().unzip();
+/// What is ordered at a time. A user's changes stay together, since the ledger makes all of them or none.
+fn commands(accepted: Vec<Vec<UserChange>>) -> Vec<Vec<UserChange>> {
+    /// Nobody has more changes than there are mechanisms.
+    const USERS_AT_A_TIME: usize = USERS_PER_COMMAND_MAX / ScramMechanism::ALL.len();
+    accepted.chunks(USERS_AT_A_TIME).map(<[_]>::concat).collect()
+}
+
+async fn write(broker: &Broker, changes: Vec<UserChange>) -> Vec<(String, Result<(), Refused>)> {
+    let users: Vec<String> = changes.iter().map(|change| change.user().to_string()).collect();
     let failed = match broker.write_organisation(Command::AlterUsers(changes)).await {
         Ok(Answer::UsersAltered(outcomes)) if outcomes.len() == users.len() => {
             return users.into_iter().zip(outcomes.into_iter().map(of)).collect();
@@ -139,4 +145,26 @@ fn result(user: String, outcome: Result<(), Refused>) -> AlterUserScramCredentia
         .with_user(StrBytes::from_string(user))
         .with_error_code(code)
         .with_error_message(reason.map(StrBytes::from_static_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delete(user: &str, mechanism: ScramMechanism) -> UserChange {
+        UserChange::Delete(DeleteCredential { user: user.into(), mechanism })
+    }
+
+    #[test]
+    fn no_user_is_divided_between_two_commands() {
+        let both = |user: usize| ScramMechanism::ALL.map(|mechanism| delete(&user.to_string(), mechanism)).to_vec();
+        let accepted: Vec<_> =
+            std::iter::once(vec![delete("a", ScramMechanism::Sha256)]).chain((0..1_200).map(both)).collect();
+        let commands = commands(accepted.clone());
+        assert_eq!(commands.concat(), accepted.concat());
+        for pair in commands.windows(2) {
+            assert_ne!(pair[0].last().map(UserChange::user), pair[1].first().map(UserChange::user));
+        }
+        assert!(commands.iter().all(|changes| changes.len() <= USERS_PER_COMMAND_MAX));
+    }
 }

@@ -112,6 +112,16 @@ codec_enum!(UserChange {
     2 => Delete,
 });
 
+impl UserChange {
+    /// Whom it changes.
+    pub fn user(&self) -> &str {
+        match self {
+            UserChange::Set(set) => &set.user,
+            UserChange::Delete(delete) => &delete.user,
+        }
+    }
+}
+
 /// A credential that replaces what the user had for the mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetCredential {
@@ -134,7 +144,7 @@ pub struct DeleteCredential {
 }
 codec_struct!(DeleteCredential { user, mechanism });
 
-/// What became of one change.
+/// What became of one change. Those of one user that follow each other in a command are made together or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum UserOutcome {
@@ -181,11 +191,8 @@ impl Users {
         if changes.len() > USERS_PER_COMMAND_MAX {
             return Err(Refusal::TooManyChanges);
         }
-        let outcomes = changes.into_iter().map(|change| match change {
-            UserChange::Set(set) => self.set(set, credentials_max),
-            UserChange::Delete(delete) => self.delete(&delete),
-        });
-        Ok(outcomes.collect())
+        let of_one_user = changes.chunk_by(|left, right| left.user() == right.user());
+        Ok(of_one_user.flat_map(|changes| self.alter_user(changes, credentials_max)).collect())
     }
 
     pub(super) fn credential(&self, user: &str, mechanism: ScramMechanism) -> Option<&ScramCredential> {
@@ -194,6 +201,33 @@ impl Users {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &BTreeMap<ScramMechanism, ScramCredential>)> {
         self.by_name.iter()
+    }
+
+    /// All of these changes, or none: then each has the outcome of the first that cannot be made. Else a password could
+    /// be another one although its change was answered with an error.
+    fn alter_user(&mut self, changes: &[UserChange], credentials_max: usize) -> Vec<UserOutcome> {
+        let Some(user) = changes.first().map(UserChange::user) else { return Vec::new() };
+        let before = self.by_name.get(user).cloned();
+        for change in changes {
+            let outcome = match change {
+                UserChange::Set(set) => self.set(set.clone(), credentials_max),
+                UserChange::Delete(delete) => self.delete(delete),
+            };
+            if outcome != UserOutcome::Changed {
+                self.restore(user, before);
+                return vec![outcome; changes.len()];
+            }
+        }
+        vec![UserOutcome::Changed; changes.len()]
+    }
+
+    fn restore(&mut self, user: &str, before: Option<BTreeMap<ScramMechanism, ScramCredential>>) {
+        self.count += before.as_ref().map_or(0, BTreeMap::len);
+        let replaced = match before {
+            Some(before) => self.by_name.insert(user.to_string(), before),
+            None => self.by_name.remove(user),
+        };
+        self.count -= replaced.map_or(0, |replaced| replaced.len());
     }
 
     fn set(&mut self, set: SetCredential, credentials_max: usize) -> UserOutcome {
@@ -310,9 +344,36 @@ mod tests {
         assert_eq!(alter(&organisation, vec![set("carol", Sha256, 4), set("bob", Sha256, 5)]), [TooManyUsers, Changed]);
         assert_eq!(organisation.credential("bob", Sha256), Some(credential(Sha256, 5)));
         let outcomes =
-            alter(&organisation, vec![delete("alice", Sha512), delete("alice", Sha512), delete("dan", Sha256)]);
+            alter(&organisation, vec![delete("alice", Sha512), delete("dan", Sha256), delete("alice", Sha512)]);
         assert_eq!(outcomes, [Changed, NotFound, NotFound]);
         assert_eq!(alter(&organisation, vec![set("carol", Sha256, 4)]), [Changed], "a deleted credential makes room");
+    }
+
+    #[test]
+    fn a_user_is_changed_as_asked_or_not_at_all() {
+        let organisation = organisation();
+        alter(&organisation, vec![set("alice", Sha256, 1)]);
+        let before = organisation.snapshot();
+        for (changes, outcome) in [
+            (vec![set("alice", Sha256, 2), delete("alice", Sha512)], NotFound),
+            (vec![delete("alice", Sha256), delete("alice", Sha512)], NotFound),
+            (vec![set("bob", Sha512, 2), delete("bob", Sha256)], NotFound),
+            (
+                vec![delete("alice", Sha256), set("alice", Sha512, 2), set("alice", Sha256, 0), bad("alice")],
+                Unacceptable,
+            ),
+        ] {
+            let outcomes = alter(&organisation, changes.clone());
+            assert_eq!(outcomes, vec![outcome; changes.len()], "{changes:?}");
+            assert_eq!(organisation.snapshot(), before, "{changes:?}");
+        }
+        let many = vec![set("bob", Sha256, 2), set("bob", Sha512, 2), set("carol", Sha256, 3), set("carol", Sha512, 3)];
+        assert_eq!(alter(&organisation, many), [Changed, Changed, TooManyUsers, TooManyUsers]);
+        assert_eq!(alter(&organisation, vec![delete("bob", Sha256), set("carol", Sha256, 3)]), [Changed; 2]);
+    }
+
+    fn bad(user: &str) -> UserChange {
+        UserChange::Set(SetCredential { user: user.into(), mechanism: Sha512, credential: credential(Sha256, 1) })
     }
 
     #[test]
