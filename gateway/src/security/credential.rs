@@ -6,7 +6,8 @@ use ring::{digest, hmac, pbkdf2};
 use std::num::NonZeroU32;
 use waybill_ledger::organisation::{SCRAM_ITERATIONS_MIN, ScramCredential, ScramMechanism};
 
-const SALT_BYTES: usize = 24;
+/// Random bytes behind a salt.
+pub(super) const SALT_SEED_BYTES: usize = 17;
 
 /// The system gives no random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -15,10 +16,34 @@ pub struct NoRandomness;
 
 /// A credential for a password, under a fresh salt. Takes milliseconds of hashing.
 pub fn derive(mechanism: ScramMechanism, password: &str) -> Result<ScramCredential, NoRandomness> {
-    let mut salt = [0; SALT_BYTES];
-    SystemRandom::new().fill(&mut salt).map_err(|_| NoRandomness)?;
+    let mut seed = [0; SALT_SEED_BYTES];
+    SystemRandom::new().fill(&mut seed).map_err(|_| NoRandomness)?;
+    let salt = salt(seed);
     let salted = salted_password(mechanism, password.as_bytes(), &salt, SCRAM_ITERATIONS_MIN);
-    Ok(from_salted_password(mechanism, Bytes::copy_from_slice(&salt), SCRAM_ITERATIONS_MIN, &salted))
+    Ok(from_salted_password(mechanism, salt, SCRAM_ITERATIONS_MIN, &salted))
+}
+
+/// A salt as Kafka's tools make theirs (`ScramFormatter.secureRandomString`): a number of 130 bits, written to the base
+/// 36. A salt of another form would tell by whom a user was made, or that there is no such user.
+pub(super) fn salt(seed: [u8; SALT_SEED_BYTES]) -> Bytes {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut number = seed;
+    number[0] &= 0b11;
+    let mut digits = Vec::new();
+    while number.iter().any(|byte| *byte != 0) {
+        let mut remainder = 0;
+        for byte in &mut number {
+            let value = remainder << 8 | usize::from(*byte);
+            *byte = (value / DIGITS.len()) as u8;
+            remainder = value % DIGITS.len();
+        }
+        digits.push(DIGITS[remainder]);
+    }
+    if digits.is_empty() {
+        digits.push(DIGITS[0]);
+    }
+    digits.reverse();
+    Bytes::from(digits)
 }
 
 /// `SaltedPassword`: the expensive step.
@@ -72,6 +97,15 @@ pub(super) fn hash(mechanism: ScramMechanism, text: &[u8]) -> digest::Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn salts_have_the_form_of_those_of_kafka_s_tools() {
+        assert_eq!(salt([0xff; SALT_SEED_BYTES]), "1omfro7zwmumr3umxudzyj6scf");
+        assert_eq!(salt(std::array::from_fn(|index| index as u8 + 1)), "f9war3lvskojybi3x7fo64j69");
+        assert_eq!(salt([0; SALT_SEED_BYTES]), "0");
+        let credential = derive(ScramMechanism::Sha256, "secret").unwrap();
+        assert!(credential.salt.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase()));
+    }
 
     #[test]
     fn equal_passwords_have_different_salts_and_keys_of_their_mechanisms_length() {

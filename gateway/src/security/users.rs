@@ -1,19 +1,17 @@
 //! The organisation's users as log-ins see them.
 //!
 //! A user who does not exist has a decoy: a salt that is always the same for that name, keys that nobody knows. So
-//! neither the answers nor their time tell who exists. (A user with more than the usual rounds of hashing can be told
-//! from the others: SCRAM sends that number to whoever asks.)
+//! neither the answers nor their time tell who exists. (SCRAM sends salt and rounds of hashing to whoever asks. So a
+//! user with more than the usual rounds, or with a salt of another form than that of Kafka's own tools, can be told from
+//! a decoy.)
 
-use super::credential::{from_salted_password, keyed, salted_password};
+use super::credential::{SALT_SEED_BYTES, from_salted_password, keyed, salt, salted_password};
 use bytes::Bytes;
 use ring::hmac;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use waybill_ledger::organisation::{Organisation, SCRAM_ITERATIONS_MIN, ScramCredential, ScramMechanism};
-
-/// Salts of decoys are as long as those of Kafka's tools.
-const DECOY_SALT_BYTES: usize = 24;
 
 /// Looks users up on the organisation's ledger, and checks passwords.
 #[derive(Debug)]
@@ -73,8 +71,10 @@ impl Users {
         context.update(user.as_bytes());
         let tag = context.sign();
         let key = keyed(mechanism, tag.as_ref(), b"key");
+        let mut seed = [0; SALT_SEED_BYTES];
+        seed.copy_from_slice(&tag.as_ref()[..SALT_SEED_BYTES]);
         ScramCredential {
-            salt: Bytes::copy_from_slice(&tag.as_ref()[..DECOY_SALT_BYTES]),
+            salt: salt(seed),
             iterations: SCRAM_ITERATIONS_MIN,
             stored_key: Bytes::copy_from_slice(key.as_ref()),
             server_key: Bytes::copy_from_slice(key.as_ref()),
@@ -128,7 +128,10 @@ mod tests {
             assert!(!users.lookup("eve", mechanism).exists);
             assert_eq!(one, decoy("eve", mechanism), "asked twice it answers the same");
             assert_ne!(one.salt, decoy("eva", mechanism).salt);
-            assert_eq!((one.salt.len(), one.iterations), (real.salt.len(), real.iterations));
+            for salt in [&one.salt, &real.salt] {
+                assert!(salt.len() > 20 && salt.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase()));
+            }
+            assert_eq!(one.iterations, real.iterations);
             assert_eq!(one.stored_key.len(), real.stored_key.len());
         }
     }
