@@ -12,6 +12,8 @@ use crate::connection;
 use crate::security::{Listener, SecurityProtocol};
 use tokio_rustls::TlsAcceptor;
 
+mod descriptors;
+
 /// How long connections may finish what is under way when the node stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -63,7 +65,7 @@ impl Door {
 }
 
 /// Serves clients at all doors until `stop` says so, then lets what is in flight be answered. The limit of connections
-/// is the node's, whichever doors they come through.
+/// is the node's, whichever doors they come through; and all nodes of a process share its file descriptors.
 pub async fn serve(broker: Arc<Broker>, doors: Vec<Door>, stop: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(broker.settings.connections_max));
     let mut open = JoinSet::new();
@@ -90,15 +92,16 @@ async fn serve_door(broker: Arc<Broker>, door: Door, slots: Arc<Semaphore>, mut 
                 continue;
             }
         };
-        let Ok(slot) = slots.clone().try_acquire_owned() else {
-            tracing::warn!(%address, limit = broker.settings.connections_max, "too many connections: closed");
+        let slot = (slots.clone().try_acquire_owned(), descriptors::CLIENTS.clone().try_acquire_owned());
+        let (Ok(slot), Ok(descriptor)) = slot else {
+            tracing::warn!(%address, limit = broker.settings.connections_max, "too many connections, or too few file descriptors: closed");
             metrics::counter!("waybill_kafka_connections_refused_total").increment(1);
             continue;
         };
         let (broker, way, stop) = (broker.clone(), door.way.clone(), stop.clone());
         connections.spawn(async move {
             connection::drive(broker, way, stream, address, stop).await;
-            drop(slot);
+            drop((slot, descriptor));
         });
     }
     let drained = tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
