@@ -24,6 +24,17 @@ pub fn try_kcat(arguments: &[&str], stdin: &[u8]) -> Finished {
     command::run(kcat.command().args(arguments), stdin, LIMIT)
 }
 
+/// kcat's version and that of its librdkafka, as it tells them: `1.7.1, librdkafka 2.0.2`.
+pub fn version() -> String {
+    let told = kcat(&["-V"], b"").text();
+    let after = |word: &str| {
+        let version =
+            told.split_once(word).and_then(|(_, rest)| rest.split([' ', ',', '\n']).find(|part| !part.is_empty()));
+        version.unwrap_or_else(|| panic!("no {word} in {told}")).to_owned()
+    };
+    format!("{}, librdkafka {}", after("Version "), after("librdkafka "))
+}
+
 /// kcat, to be given arguments, for a call that goes on while others are made.
 pub fn command() -> Command {
     installed().command()

@@ -27,6 +27,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// The stories that clients have in common, and the headings of their columns.
+const STORIES: [(&str, &str); 5] = [
+    ("every_codec_crosses_byte_for_byte", "five codecs, byte for byte"),
+    ("records_of_10_mb_cross", "10 MB records"),
+    ("two_members_share_and_one_takes_over", "group that rebalances"),
+    ("admin_calls_do_what_they_say", "admin calls"),
+    ("log_in_and_tls_let_users_in_and_nobody_else", "SASL and TLS"),
+];
+
 /// One file of results.
 struct Outcome {
     name: String,
@@ -34,6 +43,18 @@ struct Outcome {
     form: String,
     passed: Vec<String>,
     not_passed: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// The client's name.
+    fn client(&self) -> &str {
+        self.name.trim_start_matches(MATRIX)
+    }
+
+    /// Whether this story was run.
+    fn tells(&self, story: &str) -> bool {
+        self.passed.iter().any(|passed| passed == story) || self.not_passed.iter().any(|(failed, _)| failed == story)
+    }
 }
 
 fn results() -> Result<Vec<Outcome>, String> {
@@ -70,20 +91,22 @@ fn document(results: &[Outcome]) -> String {
          Written by `just full` on {date}, commit {commit}. Do not edit it: run it again.\n\n\
          With {versions}.\n\n\
          ## Clients\n\
-         Each produces at one organisation and consumes at the other; what is asserted is in `compat-tests/tests/matrix/`.\n\n\
-         | client | version | stories that pass | that do not |\n|---|---|---|---|\n",
+         Each produces at one organisation and consumes at the other, as its own language's program; what is asserted is in\n\
+         `compat-tests/tests/matrix/`. A dash stands for what the client itself does not offer.\n\n",
         date = today(),
         commit = said(&["git", "rev-parse", "--short=12", "HEAD"]),
         versions = toolchains(),
     );
-    for client in clients {
-        let name = client.name.trim_start_matches(MATRIX);
-        let stories =
-            |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ").replace('_', " ") };
-        let passed = stories(client.passed.iter().map(String::as_str).collect());
-        let failed = stories(client.not_passed.iter().map(|(name, _)| name.as_str()).collect());
+    text.push_str(&table(&clients));
+    for other in clients.iter().filter(|client| !client.tells(STORIES[0].0)) {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "| {name} | {} | {passed} | {failed} |", client.version);
+        let _ = writeln!(text, "\n**{}** {}:", other.client(), other.version);
+        for story in &other.passed {
+            let _ = writeln!(text, "- {}", story.replace('_', " "));
+        }
+        for (story, reason) in &other.not_passed {
+            let _ = writeln!(text, "- **does not pass**: {} ({})", story.replace('_', " "), one_line(reason));
+        }
     }
     text.push_str("\n## The clients' own test suites\n");
     for suite in suites {
@@ -100,10 +123,36 @@ fn document(results: &[Outcome]) -> String {
             text.push_str("\n| not passed | why |\n|---|---|\n");
         }
         for (name, reason) in &suite.not_passed {
-            let _ = writeln!(text, "| {name} | {} |", reason.replace('|', "\\|").replace('\n', " "));
+            let _ = writeln!(text, "| {name} | {} |", one_line(reason).replace('|', "\\|"));
         }
     }
     text
+}
+
+/// A line per client that tells the common stories.
+fn table(clients: &[&Outcome]) -> String {
+    let mut text = String::from("| client | version |");
+    text.extend(STORIES.iter().map(|(_, heading)| format!(" {heading} |")));
+    text.push_str("\n|---|---|");
+    text.push_str(&"---|".repeat(STORIES.len()));
+    text.push('\n');
+    for client in clients.iter().filter(|client| client.tells(STORIES[0].0)) {
+        let _ = write!(text, "| {} | {} |", client.client(), client.version);
+        for (story, _) in STORIES {
+            let mark = match (client.passed.iter().any(|passed| passed == story), client.tells(story)) {
+                (true, _) => "passes",
+                (false, true) => "**fails**",
+                (false, false) => "-",
+            };
+            let _ = write!(text, " {mark} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn toolchains() -> String {

