@@ -41,6 +41,8 @@ pub struct Settings {
     pub listeners: Vec<Arc<Listener>>,
     /// How long a client may take for the TLS handshake and to log in.
     pub authentication_timeout: Duration,
+    /// How long a client may send no request, or take nothing of an answer: Kafka's `connections.max.idle.ms`.
+    pub connection_idle_max: Duration,
     /// Whether a topic that a client asks for is created (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Kafka's `num.partitions`.

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::watch;
 
@@ -59,6 +60,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn serve(&mut self) -> Result<(), ConnectionError> {
         let mut in_flight = InFlight::new();
         let mut stop = self.stop.clone();
+        let idle_max = self.broker.settings.connection_idle_max;
         loop {
             tokio::select! {
                 biased;
@@ -68,7 +70,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 () = stopped(&mut stop) => {
                     return self.drain(&mut in_flight).await;
                 }
-                frame = next_frame(&mut self.cutter, &mut self.reader), if in_flight.len() < IN_FLIGHT_MAX => {
+                frame = unless_idle(idle_max, next_frame(&mut self.cutter, &mut self.reader)),
+                    if in_flight.len() < IN_FLIGHT_MAX =>
+                {
                     let Some(frame) = frame? else { return self.drain(&mut in_flight).await };
                     self.request(frame, &mut in_flight).await?;
                 }
@@ -140,8 +144,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     async fn write(&mut self, responses: Vec<Response>) -> Result<(), ConnectionError> {
-        Ok(Response::write_all(responses, &mut self.writer).await?)
+        let written = Response::write_all(responses, &mut self.writer);
+        unless_idle(self.broker.settings.connection_idle_max, written).await
     }
+}
+
+/// A step that waits for the client; one that is gone without a word must not hold its connection for ever.
+async fn unless_idle<T, E>(limit: Duration, step: impl Future<Output = Result<T, E>>) -> Result<T, ConnectionError>
+where
+    ConnectionError: From<E>,
+{
+    Ok(tokio::time::timeout(limit, step).await.map_err(|_| ConnectionError::Idle)??)
 }
 
 /// The next frame; none when the client has closed the connection. May be dropped and called again.

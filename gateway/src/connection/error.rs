@@ -30,6 +30,9 @@ pub enum ConnectionError {
     /// The client took too long for the TLS handshake or to log in.
     #[error("the client did not log in in time")]
     TooSlow,
+    /// The client sent no request for too long, or took nothing of an answer. It may be gone without a word.
+    #[error("the client was idle for too long")]
+    Idle,
     /// Kafka's only way to say that a Produce without acknowledgement failed.
     #[error("a Produce request with acks=0 failed: {0}")]
     Unacknowledged(&'static str),
@@ -46,6 +49,7 @@ impl ConnectionError {
     pub(super) fn report(&self, client: SocketAddr) {
         match self {
             Self::Socket(reason) => return tracing::debug!(%client, %reason, "connection broke"),
+            Self::Idle => return tracing::debug!(%client, "connection closed: {self}"),
             // Whoever only looks whether the port is open.
             Self::Tls(reason) if reason.kind() == std::io::ErrorKind::UnexpectedEof => {
                 return tracing::debug!(%client, "connection left during its TLS handshake");

@@ -40,6 +40,8 @@ pub use users::{NotAUser, User};
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to log in, if nothing else is said.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Kafka's default.
+const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// What `waybill dev` was asked for.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Options {
     pub users: Vec<User>,
     /// How long a client may take for the TLS handshake and to log in.
     pub authentication_timeout: Duration,
+    /// How long a client may be idle: Kafka's `connections.max.idle.ms`.
+    pub connection_idle_max: Duration,
 }
 
 impl Options {
@@ -77,6 +81,7 @@ impl Options {
             secure: false,
             users: Vec::new(),
             authentication_timeout: AUTHENTICATION_TIMEOUT,
+            connection_idle_max: CONNECTION_IDLE_MAX,
         }
     }
 }
@@ -204,6 +209,7 @@ impl Dev {
                 ..group::Limits::default()
             },
             authentication_timeout: options.authentication_timeout,
+            connection_idle_max: options.connection_idle_max,
         };
         fs::create_dir_all(&data_dir).map_err(|source| file_error(&data_dir, source))?;
         Endpoints::withdraw(&data_dir, &hosts)?;
@@ -347,6 +353,7 @@ struct Manner {
     default_partitions: i32,
     groups: group::Limits,
     authentication_timeout: Duration,
+    connection_idle_max: Duration,
 }
 
 async fn start_node(
@@ -369,6 +376,7 @@ async fn start_node(
     let settings = Settings {
         listeners: doors.all.iter().map(|door| door.listener().clone()).collect(),
         authentication_timeout: manner.authentication_timeout,
+        connection_idle_max: manner.connection_idle_max,
         auto_create_topics: true,
         default_partitions: manner.default_partitions,
         default_readers: traders.filter_map(|(name, _)| OrgId::new(name).ok()).collect(),

@@ -48,6 +48,7 @@ mod connection;
 mod fetch;
 mod groups;
 mod idempotence;
+mod idle;
 mod list_offsets;
 mod metadata;
 mod network;

@@ -64,6 +64,12 @@ fn of_node(broker: &Broker) -> Vec<Setting> {
         ),
         set("broker.id", Kind::Int, &broker.node.0, "The node's number in the network."),
         set("node.id", Kind::Int, &broker.node.0, "The node's number in the network."),
+        set(
+            "connections.max.idle.ms",
+            Kind::Long,
+            &settings.connection_idle_max.as_millis(),
+            "How long a client may be idle before its connection is closed.",
+        ),
         set("max.connections", Kind::Int, &settings.connections_max, "Clients that may be connected at a time."),
         set("num.partitions", Kind::Int, &settings.default_partitions, "Partitions of a topic that does not say."),
         set(
