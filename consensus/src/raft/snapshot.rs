@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -138,7 +139,9 @@ impl Snapshots {
     /// An empty file to receive a snapshot into, and its name.
     pub fn create(&self) -> io::Result<(PathBuf, File)> {
         let path = self.dir.join(format!("{}.tmp", self.made.fetch_add(1, Ordering::Relaxed)));
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        // An organisation's ledger holds what log-ins are checked against: its owner's alone.
+        let file = options.create(true).truncate(true).read(true).write(true).mode(0o600).open(&path)?;
         Ok((path, file))
     }
 
@@ -312,6 +315,17 @@ mod tests {
             fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn snapshots_are_their_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::open(dir.path()).unwrap();
+        make(&snapshots, 1, b"keys");
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[test]

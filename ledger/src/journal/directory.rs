@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -124,7 +124,9 @@ pub(super) fn create_segment(
     let fresh = spare.is_none();
     let making = spare.unwrap_or_else(|| making_path(dir));
     let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(fresh).read(true).write(true).open(&making)?;
+    // Payloads, and what log-ins are checked against: its owner's alone.
+    options.create(true).truncate(fresh).read(true).write(true).mode(0o600);
+    let file = options.open(&making)?;
     preallocate(&file, file_bytes)?;
     file.write_all_at(&format::segment_header(number, nonce), 0)?;
     file.sync_all()?;
@@ -149,4 +151,17 @@ fn random_nonce() -> io::Result<u64> {
     let mut nonce = [0; 8];
     SystemRandom::new().fill(&mut nonce).map_err(|_| io::Error::other("the system gives no random bytes"))?;
     Ok(u64::from_le_bytes(nonce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn segments_are_their_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, _) = create_segment(dir.path(), 1, 4_096, None).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }
