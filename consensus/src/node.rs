@@ -1,6 +1,8 @@
 //! All of one node's consensus: what the journal holds is handed to its owners, replicas start and stop with the topics,
 //! messages find their replica.
 
+mod placement;
+
 use crate::anchor;
 use crate::catch_up;
 use crate::clock::Clock;
@@ -18,14 +20,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use waybill_ledger::contract::SystemState;
 use waybill_ledger::genesis::Genesis;
 use waybill_ledger::global::GlobalLedger;
 use waybill_ledger::identity::{Directory, Identity, Peer};
 use waybill_ledger::journal::{Journal, Options, StreamId, Visited};
 use waybill_ledger::organisation::Organisation;
 use waybill_pbft as pbft;
-use waybill_types::{ClusterId, Codec, Height, LedgerId, Membership, NetworkId, NodeId, OrgId};
+use waybill_types::{ClusterId, Height, LedgerId, Membership, NetworkId, NodeId, OrgId};
 
 /// A checkpoint falls at least at every so many blocks (the paper's K).
 pub const CHECKPOINT_INTERVAL: u64 = 128;
@@ -161,8 +162,8 @@ impl Node {
         let _ = shared.groups.set(groups);
         let changed = shared.system_changed.clone();
         shared.global.subscribe(Box::new(move |_| changed.send_modify(|version| *version += 1)));
-        shared.clone().start_placed().await?;
-        tokio::spawn(follow_topics(shared.clone()));
+        placement::start_placed(shared.clone()).await?;
+        tokio::spawn(placement::follow_topics(shared.clone()));
         tokio::spawn(anchor::drive(shared.clone(), stable_out));
         if let Some(groups) = shared.groups.get() {
             for group in [&groups.global, &groups.organisation] {
@@ -413,57 +414,14 @@ impl Shared {
         groups.global.write(command, timeout).await
     }
 
-    /// Starts every replica that is placed here and does not run yet; stops those whose topic is gone.
-    async fn start_placed(self: Arc<Self>) -> Result<(), NodeError> {
-        tokio::task::spawn_blocking(move || {
-            let _runtime = tokio::runtime::Handle::current().enter();
-            if !self.replicas.contains_key(&LedgerId::SYSTEM) {
-                let body = self.genesis.system_body().to_bytes();
-                let membership = self.genesis.system_membership();
-                self.start_replica(LedgerId::SYSTEM, self.genesis.system_cluster(), membership, body)?;
-            }
-            let system = self.global.system();
-            self.stop_deleted(&system);
-            self.start_topics(&system)
-        })
-        .await
-        .unwrap_or(Ok(()))
-    }
-
-    fn stop_deleted(&self, system: &SystemState) {
-        self.replicas.retain(|ledger, running| {
-            let lives = *ledger == LedgerId::SYSTEM || system.topic(ledger.topic).is_some();
-            if !lives {
-                running.stop.send_replace(true);
-                self.by_cluster.remove(&running.handle.cluster);
-            }
-            lives
-        });
-    }
-
-    fn start_topics(&self, system: &SystemState) -> Result<(), NodeError> {
-        for topic in system.topics() {
-            for ledger in topic.ledgers() {
-                let placed = system.membership(ledger).filter(|members| members.index_of(self.me()).is_some());
-                let (Some(membership), false) = (placed, self.replicas.contains_key(&ledger)) else { continue };
-                let (Some(body), Some(cluster)) = (system.first_body(ledger), system.cluster(self.network, ledger))
-                else {
-                    continue;
-                };
-                self.start_replica(ledger, cluster, membership, body.to_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
     fn start_replica(
         &self,
         ledger: LedgerId,
         cluster: ClusterId,
         membership: Membership,
         first_body: Bytes,
-    ) -> Result<(), NodeError> {
-        let (Some(me), Some(peers)) = (membership.index_of(self.me()), self.peers.get()) else { return Ok(()) };
+    ) -> Result<Option<ReplicaHandle>, NodeError> {
+        let (Some(me), Some(peers)) = (membership.index_of(self.me()), self.peers.get()) else { return Ok(None) };
         let stop = watch::Sender::new(*self.stop.borrow());
         let config = pbft::Config {
             network: self.network,
@@ -490,10 +448,10 @@ impl Shared {
             stop: stop.subscribe(),
         })?;
         self.by_cluster.insert(cluster, handle.clone());
-        self.replicas.insert(ledger, Running { handle, stop });
+        self.replicas.insert(ledger, Running { handle: handle.clone(), stop });
         // What is stable from before the restart may not be in the global ledger yet.
         let _ = self.stable.send(ledger);
-        Ok(())
+        Ok(Some(handle))
     }
 }
 
@@ -507,24 +465,6 @@ async fn watch_group(mut status: raft::StatusWatch, mut stop: watch::Receiver<bo
         let reason = failed.unwrap_or_else(|| "it ended without a reason".into());
         tracing::error!(%reason, "a Raft group of this node has stopped: so does the node");
         std::process::abort();
-    }
-}
-
-/// Starts and stops replicas as topics come and go.
-async fn follow_topics(shared: Arc<Shared>) {
-    let mut changed = shared.system_changed.subscribe();
-    let mut stop = shared.stopped();
-    loop {
-        if let Err(error) = shared.clone().start_placed().await {
-            tracing::error!(%error, "a partition cannot be started");
-        }
-        tokio::select! {
-            changed = changed.changed() => if changed.is_err() { return },
-            _ = stop.wait_for(|stop| *stop) => break,
-        }
-    }
-    for running in &shared.replicas {
-        running.stop.send_replace(true);
     }
 }
 
