@@ -149,14 +149,15 @@ impl AwaitingFinal {
     }
 }
 
-/// A value, and the extensions behind it; each must look like one.
+/// A value, and the extensions behind it; each must look like one. One called `m` is mandatory, and we know none: RFC 5802,
+/// section 5.1, has the exchange fail.
 fn split_extensions(text: &str) -> Result<(&str, Vec<&str>), ScramError> {
     let mut parts = text.split(COMMA);
     let value = parts.next().ok_or(ScramError::Malformed)?;
     let extensions: Vec<&str> = parts.collect();
     let is_extension = |text: &&str| {
         text.split_once('=').is_some_and(|(name, value)| {
-            !name.is_empty() && !value.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+            !name.is_empty() && name != "m" && !value.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic())
         })
     };
     if extensions.iter().all(is_extension) { Ok((value, extensions)) } else { Err(ScramError::Malformed) }
@@ -271,6 +272,7 @@ mod tests {
             b"n,,n=alice,r=",
             b"n,,n=alice,r=x,",
             b"n,,n=alice,r=x,=y",
+            b"n,,n=alice,r=x,m=y",
             b"n,,n=alice,r=a b",
             b"n,,n=,r=x",
             b"n,,n==2c,r=x",
