@@ -6,7 +6,7 @@
 //! way are the same everywhere.
 
 use super::{NodeError, Shared};
-use crate::replica::{Progress, ReplicaHandle};
+use crate::replica::Progress;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,7 +81,7 @@ impl Shared {
                     return Ok(());
                 }
                 if let Some(replica) = self.start_replica(ledger, cluster, membership, body.to_bytes())? {
-                    beginning.add(&replica);
+                    beginning.add(replica.progress());
                 }
             }
         }
@@ -100,8 +100,8 @@ impl Beginning {
         Self { replicas: VecDeque::new(), stop }
     }
 
-    fn add(&mut self, replica: &ReplicaHandle) {
-        self.replicas.push_back((Instant::now(), replica.progress()));
+    fn add(&mut self, progress: watch::Receiver<Progress>) {
+        self.replicas.push_back((Instant::now(), progress));
     }
 
     /// Waits until one more may start. True if the node stops instead.
@@ -120,5 +120,55 @@ impl Beginning {
             });
         }
         *self.stop.borrow()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many as may begin at a time, each with this progress, and what stops the node.
+    fn full() -> (Beginning, Vec<watch::Sender<Progress>>, watch::Sender<bool>) {
+        let stop = watch::Sender::new(false);
+        let mut beginning = Beginning::new(stop.subscribe());
+        let progress = || watch::Sender::new(Progress::default());
+        let replicas: Vec<_> = std::iter::repeat_with(progress).take(BEGINNING_MAX).collect();
+        for replica in &replicas {
+            // So late that no test sees its time run out, but the one that says so.
+            let started = Instant::now() + Duration::from_secs(3_600);
+            beginning.replicas.push_back((started, replica.subscribe()));
+        }
+        (beginning, replicas, stop)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn the_next_starts_once_the_oldest_has_a_block() {
+        let (mut beginning, replicas, _stop) = full();
+        let runtime = runtime();
+        let waiting = runtime.spawn_blocking(move || (beginning.wait_for_room_or_stop(), beginning.replicas.len()));
+        replicas[0].send_modify(|progress| progress.executed = 1);
+        assert_eq!(runtime.block_on(waiting).ok(), Some((false, BEGINNING_MAX - 1)));
+    }
+
+    #[test]
+    fn one_that_never_begins_holds_the_others_for_a_limited_time() {
+        let (mut beginning, _replicas, _stop) = full();
+        beginning.replicas[0].0 = Instant::now() - BEGINNING_WAIT;
+        let stopped =
+            runtime().block_on(async { tokio::task::spawn_blocking(move || beginning.wait_for_room_or_stop()).await });
+        assert_eq!(stopped.ok(), Some(false));
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait() {
+        let (mut beginning, _replicas, stop) = full();
+        let runtime = runtime();
+        let waiting = runtime.spawn_blocking(move || beginning.wait_for_room_or_stop());
+        stop.send_replace(true);
+        assert_eq!(runtime.block_on(waiting).ok(), Some(true));
     }
 }
