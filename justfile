@@ -20,7 +20,8 @@ test:
 full:
     #!/usr/bin/env bash
     set -u
-    WAYBILL_COMPAT=all WAYBILL_COMPAT_FULL=1 cargo test --workspace --no-fail-fast
+    cargo build --release || exit
+    WAYBILL_BIN="$PWD/target/release/waybill" WAYBILL_COMPAT=all WAYBILL_COMPAT_FULL=1 cargo test --workspace --no-fail-fast
     tested=$?
     cargo run -p waybill-compat-tests --bin compatibility-results && exit $tested
 
