@@ -88,7 +88,7 @@ fn document(results: &[Outcome]) -> String {
         results.iter().partition(|result| result.name.starts_with(MATRIX));
     let mut text = format!(
         "# Kafka clients against Waybill\n\n\
-         Written by `just full` on {date}, commit {commit}. Do not edit it: run it again.\n\n\
+         Written on {date} at commit {commit} from what the last run of each left; `just full` runs them all. Not to be edited.\n\n\
          With {versions}.\n\n\
          ## Clients\n\
          Each produces at one organisation and consumes at the other, as its own language's program; what is asserted is in\n\
