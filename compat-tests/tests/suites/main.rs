@@ -3,3 +3,4 @@
 
 mod librdkafka;
 mod rust_clients;
+mod sources;

@@ -9,9 +9,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
 use waybill_compat_tests::client::{Installed, JAVA_OPTIONS, Toolchain, compat_directory};
 use waybill_compat_tests::command;
+
+use crate::sources;
 
 /// How it is configured. No part of what is tested here needs HTTP or SASL in the client.
 const OPTIONS: [&str; 2] = ["--disable-curl", "--disable-sasl"];
@@ -34,7 +35,7 @@ pub struct Suite {
 impl Suite {
     /// Builds it, unless that has been done.
     pub fn built() -> Self {
-        let (version, sources) = sources();
+        let (version, original) = original();
         let folder = compat_directory().join("librdkafka");
         fs::create_dir_all(&folder).expect("a folder in target/");
         let lock = File::create(folder.join("lock")).expect("a lock file");
@@ -47,7 +48,7 @@ impl Suite {
         }
         let _ = fs::remove_file(&stamp_file);
         let _ = fs::remove_dir_all(suite.source());
-        copy(&sources, &suite.source());
+        sources::copy(&original, &suite.source());
         suite.make();
         fs::write(&stamp_file, stamp).expect("a stamp");
         suite
@@ -125,31 +126,10 @@ impl Suite {
 }
 
 /// Where cargo keeps the crate's sources, and the version of librdkafka in them: `4.10.0+2.12.1` ships 2.12.1.
-fn sources() -> (String, PathBuf) {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["metadata", "--format-version", "1", "--locked"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    let metadata = command::run(&mut cargo, b"", Duration::from_secs(120)).expect_success("cargo metadata");
-    let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("cargo's JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    let package = packages.iter().find(|package| package["name"] == "rdkafka-sys").expect("the crate rdkafka-sys");
-    let text = |key: &str| package[key].as_str().unwrap_or_else(|| panic!("no {key} in {package}"));
-    let version = text("version").split_once('+').expect("librdkafka's version behind the crate's own").1;
-    let folder = Path::new(text("manifest_path")).parent().expect("a folder").join("librdkafka");
-    (version.to_owned(), folder)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap_or_else(|error| panic!("{}: {error}", to.display()));
-    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
-        let entry = entry.expect("a directory entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a file type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            // With its mode: `configure` is run.
-            fs::copy(entry.path(), &target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
-        }
-    }
+fn original() -> (String, PathBuf) {
+    let (version, folder) = sources::package(&Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"), "rdkafka-sys");
+    let version = version.split_once('+').expect("librdkafka's version behind the crate's own").1;
+    (version.to_owned(), folder.join("librdkafka"))
 }
 
 /// Cargo's search path for libraries is for cargo's programs.

@@ -11,6 +11,8 @@ use serde_json::Value;
 use waybill_compat_tests::client::compat_directory;
 use waybill_compat_tests::command;
 
+use crate::sources;
+
 /// Some two hundred packages, and librdkafka, on two processors.
 const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
 
@@ -51,7 +53,8 @@ impl Suite {
         fs::create_dir_all(&folder).expect("a folder in target/");
         let lock = File::create(folder.join("lock")).expect("a lock file");
         lock.lock().expect("a lock");
-        let (version, sources) = sources(package.name);
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(package.name).join("Cargo.toml");
+        let (version, original) = sources::package(&manifest, package.name);
         let source = folder.join("source");
         let stamp = format!("{version} {}", package.lock.unwrap_or_default());
         let stamp_file = folder.join("stamp");
@@ -59,7 +62,7 @@ impl Suite {
         if !fs::read_to_string(&stamp_file).is_ok_and(|found| found == stamp) {
             let _ = fs::remove_file(&stamp_file);
             let _ = fs::remove_dir_all(&source);
-            copy(&sources, &source);
+            sources::copy(&original, &source);
             if let Some(lock) = package.lock {
                 fs::write(source.join("Cargo.lock"), lock).expect("a lock file of cargo");
             }
@@ -69,32 +72,6 @@ impl Suite {
         let tests = programs.iter().flat_map(|(name, program)| tests(name, program));
         let tests = tests.map(|test| (test.name.clone(), test)).collect();
         Self { name: package.name, version, source, tests, _lock: lock }
-    }
-}
-
-/// Version and folder of the package that a client's program is built with.
-fn sources(name: &str) -> (String, PathBuf) {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("Cargo.toml");
-    let mut metadata = cargo();
-    metadata.args(["metadata", "--format-version", "1", "--locked", "--manifest-path"]).arg(manifest);
-    let metadata = command::run(&mut metadata, b"", BUILD_LIMIT).expect_success("cargo metadata");
-    let metadata: Value = serde_json::from_slice(&metadata.stdout).expect("cargo's JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    let package = packages.iter().find(|package| package["name"] == name).expect("the client's package");
-    let text = |key: &str| package[key].as_str().unwrap_or_else(|| panic!("no {key} in {package}"));
-    (text("version").to_owned(), Path::new(text("manifest_path")).parent().expect("a folder").to_path_buf())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap_or_else(|error| panic!("{}: {error}", to.display()));
-    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
-        let entry = entry.expect("a directory entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a file type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).unwrap_or_else(|error| panic!("{}: {error}", target.display()));
-        }
     }
 }
 
